@@ -1,0 +1,85 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each makes its own virtual environment; `make help` lists the rest.
+
+PYTHON  ?= python3
+VENV    := .venv
+VENV55  := .venv-celery55
+BIN     := $(VENV)/bin
+BIN55   := $(VENV55)/bin
+PIP     := -m pip install -qq --disable-pip-version-check
+# The pins hold everything, the build backend too, so the package itself is installed without looking anything up.
+OURSELF := $(PIP) --no-deps --no-build-isolation --editable .
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test unit lint matrix bench coverage servers pins clean
+.DELETE_ON_ERROR:
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## run a real pipeline on this machine; needs nothing but Python
+	@$(BIN)/framelane-celery demo
+
+test: servers lint $(VENV55)/.test ## run every check; needs Redis, RabbitMQ and PostgreSQL, and says how to get them
+	@echo "== tests on Celery 5.7"
+	@$(BIN)/python -m pytest -m "not slow"
+	@echo "== the subset on Celery 5.5"
+	@$(BIN55)/python -m pytest -m "celery55 and not slow"
+
+unit: $(VENV)/.test ## run the unit tests only: seconds, no server
+	@$(BIN)/python -m pytest -q tests/unit
+
+lint: $(VENV)/.test ## check style, types and the direction of imports
+	@echo "== ruff"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { echo "not formatted; this mends it: $(BIN)/ruff format ."; exit 1; }
+	@echo "== mypy"
+	@$(BIN)/mypy
+	@echo "== imports"
+	@$(BIN)/lint-imports --no-logo
+
+matrix: servers $(VENV55)/.test ## run the whole worker and fault suites, slow tests too, on Celery 5.7 and 5.5
+	@echo "== workers and faults on Celery 5.7"
+	@$(BIN)/python -m pytest -m "worker or fault or slow"
+	@echo "== workers and faults on Celery 5.5"
+	@$(BIN55)/python -m pytest -m "worker or fault or slow"
+
+bench: servers ## measure, beside what a user would write instead
+	@$(BIN)/python -m benchmarks
+
+coverage: servers ## run the tests once more and report what they reach (workers' own processes not counted)
+	@$(BIN)/python -m pytest -q -m "not slow" --cov --cov-report=term
+
+servers: $(VENV)/.test
+	@$(BIN)/python scripts/check_servers.py
+
+pins: ## resolve requirements/*.txt anew from pyproject.toml
+	@PYTHON=$(PYTHON) bash scripts/resolve_pins.sh
+
+clean: ## remove the virtual environments and what the tools left
+	@rm -rf $(VENV) $(VENV55) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov demo-output
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- virtual environments: a stamp says that one is complete; it is older than what it was made from when that changes
+
+$(BIN)/python $(BIN55)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or later is needed; choose one: make PYTHON=python3.11 …"; exit 1; }
+	@$(PYTHON) -m venv $(@:/bin/python=) || { echo "Python's venv module is incomplete; on Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.demo: requirements/demo.txt pyproject.toml | $(BIN)/python
+	@echo "preparing $(VENV) (once) …"
+	@$(BIN)/python $(PIP) -r requirements/demo.txt
+	@$(BIN)/python $(OURSELF)
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt requirements/demo.txt pyproject.toml | $(BIN)/python
+	@echo "preparing $(VENV) (once) …"
+	@$(BIN)/python $(PIP) -r requirements/test.txt
+	@$(BIN)/python $(OURSELF)
+	@touch $@ $(VENV)/.demo
+
+$(VENV55)/.test: requirements/celery55.txt pyproject.toml | $(BIN55)/python
+	@echo "preparing $(VENV55) (once) …"
+	@$(BIN55)/python $(PIP) -r requirements/celery55.txt
+	@$(BIN55)/python $(OURSELF)
+	@touch $@

@@ -1,0 +1,42 @@
+"""What a waiting task shows of itself: the result's meta, and the fields of Flower's ``task-progress`` event.
+
+The keys that celery-progress reads (pending, current, total, percent, description) are among them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from framelane_celery.records import Record
+
+PROGRESS = "PROGRESS"
+"""The state of a task that waits, whatever it waits for: other states count as failures in celery-progress."""
+
+
+def progress_meta(record: Record, next_look_at: float | None = None) -> dict[str, Any]:
+    """The meta of state PROGRESS. Instants are epoch seconds; ``percent`` is a whole number from 0 to 100."""
+    job = record.job or {}
+    percent = int(job.get("progress_percent") or 0)
+    status = job.get("status")
+    stage = job.get("progress_stage")
+    return {
+        "job_id": record.job_id,
+        "job_kind": record.job_kind,
+        "status": status,
+        "until": record.until,
+        "percent": percent,
+        "current": percent,
+        "total": 100,
+        "pending": False,
+        "description": f"{status}: {stage}" if stage else str(status),
+        "stage": stage,
+        "attempt": record.attempt,
+        "submitted_at": record.accepted_at,
+        "next_look_at": next_look_at,
+    }
+
+
+def has_news(before: dict[str, Any] | None, after: dict[str, Any] | None) -> bool:
+    """Whether a look saw anything that is worth writing down."""
+    keys = ("status", "progress_percent", "progress_stage")
+    return any((before or {}).get(key) != (after or {}).get(key) for key in keys)

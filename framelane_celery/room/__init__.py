@@ -1,0 +1,175 @@
+"""The room: the store of records. One interface; Redis or SQL behind it.
+
+Source: design.md §3 "The room". Every store passes the same suite, tests/room/.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
+
+from framelane_celery.errors import RoomError, SettingsError
+from framelane_celery.records import Record
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from framelane_celery.settings import FramelaneSettings
+
+TOMBSTONE_S: Final = 48 * 3600
+"""How long a finished record is remembered: longer than the key lives (24 h) and than any sane visibility timeout."""
+
+REVOKE_S: Final = 3 * 3600
+"""How long a revoke is remembered, as in Celery's own workers (``CELERY_WORKER_REVOKE_EXPIRES``)."""
+
+FOREIGN_S: Final = 300.0
+"""How long a record of another format is passed over before it is looked at again."""
+
+Saved = Literal["saved", "conflict", "no_slot", "not_leader"]
+Transition = Callable[[Record, float], "Record | None"]
+
+
+class SlotClaim(NamedTuple):
+    """A submit slot, taken in the same script as the write that needs it."""
+
+    bucket: str
+    """"render" or "task": the limits are per kind (framelane_api.md §12)."""
+    per_minute: int
+    from_queue: bool
+    """Woken from the queue: may go before those who wait in it."""
+
+
+class Room(Protocol):
+    """What a store of records can do. Every method raises RoomError if the store is away."""
+
+    namespace: str
+
+    def create(self, record: Record) -> Record | None:
+        """Write a new record, once per task id. None: written; else the record that is there already, unchanged."""
+
+    def read(self, task_id: str) -> tuple[Record | None, float]:
+        """The record, and the room's clock (epoch seconds). Raises ForeignRecord."""
+
+    def save(self, old: Record, new: Record, *, token: int | None = None, claim: SlotClaim | None = None) -> Saved:
+        """Compare-and-set on ``old.version``; ``new`` is stored with ``old.version + 1``.
+
+        One script: the version, the watcher's token and the slot are checked, and record, lane, open list and job
+        index are written, or nothing is. ``done`` records get a life of TOMBSTONE_S, and so does a ``replacing`` one
+        without a due time.
+        """
+
+    def forget(self, record: Record) -> None:
+        """Take back a record that was just created, if nobody has moved it since."""
+
+    def due(self, lane: str, limit: int) -> tuple[list[Record], float]:
+        """The records of a lane with ``due_at <= now``, first due first, and the room's clock."""
+
+    def waiting(self, lane: str) -> int:
+        """How many records are in a lane, due or not."""
+
+    def scan(self) -> Iterator[Record]:
+        """Every record that is not done, page by page, oldest first; foreign ones are passed over."""
+
+    def task_of(self, job_id: str) -> str | None:
+        """The task id whose record waits for this job: the place of hints."""
+
+    def lead(self, owner: str, ttl_s: float) -> int | None:
+        """Become, or stay, the namespace's one active watcher. The token, new with each change of owner; None: another is."""
+
+    def resign(self, owner: str) -> None:
+        """Hand the lead over at once."""
+
+    def brake(self, bucket: str, for_s: float) -> None:
+        """The server said 429: nobody gets a slot for so long. A longer brake that is on stays."""
+
+    def slots_free(self, bucket: str, per_minute: int) -> int:
+        """Slots that could be taken now: none while braked."""
+
+    def add_revokes(self, marks: Iterable[str]) -> None:
+        """Remember revokes for REVOKE_S: ``id:<task id>`` or ``stamp:<header>=<value>``."""
+
+    def revokes_since(self, at: float) -> tuple[list[str], float]:
+        """The marks written at or after an instant of the room's clock, and its clock now."""
+
+    def is_revoked(self, marks: Sequence[str]) -> bool:
+        """Whether any of the marks is remembered."""
+
+    def purge(self) -> int:
+        """Forget what has outlived its life; how many. (A store that does so by itself answers 0.)"""
+
+    def close(self) -> None:
+        """Let go of connections."""
+
+
+def move(
+    room: Room, task_id: str, transition: Transition, *, token: int | None = None, record: Record | None = None
+) -> Record | None:
+    """Read, ask a pure transition, save; again if somebody else wrote in between.
+
+    ``record`` may be what the caller has just read: then the first try costs no read (its ``now`` is not fresh, so
+    only for transitions that take their instants from elsewhere).
+    Returns the record as it is now stored, or None: no such record, the transition does not apply, or another
+    watcher leads.
+    """
+    for _ in range(50):
+        old, now = room.read(task_id) if record is None else (record, 0.0)
+        record = None
+        new = transition(old, now) if old is not None else None
+        if old is None or new is None:
+            return None
+        saved = room.save(old, new, token=token)
+        if saved == "saved":
+            return stored(old, new)
+        if saved == "not_leader":
+            return None
+    raise RoomError(f"record {task_id} is written by too many at once")
+
+
+def stored(old: Record, new: Record) -> Record:
+    """What the room holds after ``save(old, new)``."""
+    return replace(new, version=old.version + 1)
+
+
+_rooms: dict[tuple[int, str, str], Room] = {}
+_lock = threading.Lock()
+
+
+def room_of(app: Celery, settings: FramelaneSettings) -> Room:
+    """This process's room of an app: one per process (a fork opens its own), store and namespace."""
+    url = settings.room_url.get_secret_value() if settings.room_url else ""
+    key = (os.getpid(), url, settings.namespace or "")
+    with _lock:
+        if key not in _rooms:
+            _rooms[key] = open_room(url, settings.namespace or "", key_prefix=_key_prefix(app))
+        return _rooms[key]
+
+
+def open_room(url: str, namespace: str, *, key_prefix: str = "") -> Room:
+    """Open the store that a URL names.
+
+    Raises: SettingsError, if its driver is not installed or no store is behind such a URL; RoomError.
+    """
+    scheme = url.partition(":")[0].partition("+")[0]
+    if scheme in ("redis", "rediss", "sentinel"):
+        from framelane_celery.room.redis import RedisRoom
+
+        return RedisRoom.from_url(url, namespace, key_prefix=key_prefix)
+    if scheme in ("sqlite", "postgresql"):
+        from framelane_celery.room.sql import SqlRoom
+
+        return SqlRoom.from_url(url, namespace)
+    raise SettingsError(
+        f"room_url: no store for {scheme!r}: use redis://, rediss://, sentinel://, postgresql:// or sqlite://"
+    )
+
+
+def _key_prefix(app: Celery) -> str:
+    """The user's ``global_keyprefix``: ours goes in front of our keys too, so that one ACL rule covers all."""
+    for name in ("broker_transport_options", "result_backend_transport_options"):
+        prefix = (app.conf.get(name) or {}).get("global_keyprefix")
+        if prefix:
+            return str(prefix)
+    return ""

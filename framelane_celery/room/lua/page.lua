@@ -1,0 +1,37 @@
+-- A page of records, from a lane (what is due) or from the open list (what comes after the last id of the page before).
+-- KEYS: the sorted set. ARGV: prefix, 'due' or 'open', limit, the last id and its score ('' at first).
+-- Answers the clock, the last id of the page ('' if it is empty), its score, and id and row of each record.
+-- Ids whose record has vanished are taken out.
+local set, what, limit, last, score = KEYS[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local ids
+if what == 'due' then
+  ids = redis.call('ZRANGEBYSCORE', set, '-inf', NOW, 'LIMIT', 0, limit)
+else
+  local from = 0
+  if last ~= '' then
+    -- The last one may be gone or moved: then once more all that were made in the same instant; the caller knows them.
+    local rank = redis.call('ZRANK', set, last)
+    from = rank and rank + 1 or redis.call('ZCOUNT', set, '-inf', '(' .. score)
+  end
+  ids = redis.call('ZRANGE', set, from, from + limit - 1)
+end
+local answer = { NOW, '', '' }
+if #ids > 0 then
+  answer[2], answer[3] = ids[#ids], redis.call('ZSCORE', set, ids[#ids])
+end
+for _, id in ipairs(ids) do
+  local record = P .. 'record:' .. id
+  -- pcall: a key that is no hash is a foreign record, not the end of the page.
+  local row = redis.pcall('HMGET', record, 'until', 'step', 'version', 'due_at', 'call', 'request', 'state')
+  if row.err then
+    row = {}
+  elseif not (row[3] or redis.call('EXISTS', record) == 1) then
+    redis.call('ZREM', set, id)
+    row = nil
+  end
+  if row then
+    answer[#answer + 1] = id
+    answer[#answer + 1] = row
+  end
+end
+return answer

@@ -1,0 +1,292 @@
+"""The room on Redis: a hash per record, sorted sets by due time, and Lua scripts in lua/ that check, then write.
+
+Our own client, never kombu's channel: through that some commands carry ``global_keyprefix`` and others do not, and its
+client has a ``BRPOP`` pending (broker_facts.md, rule 7). One server or Sentinel; never Redis Cluster.
+
+Keys, all after ``<global_keyprefix>{framelane:<namespace>}:``
+    record:<task id>   hash: until step version due_at lane call request state, and the mark of its last write
+    lane:<lane>        sorted set of task ids by due time
+    open               sorted set of the task ids that are not done, by the record's age
+    jobs               hash: job id -> task id, while the record waits for the job
+    slots:<bucket>     sorted set: the submit slots taken in the last minute;  brake:<bucket>: until when nobody gets one
+    lead               hash: owner, token, until;  revokes: sorted set of marks by the time of their writing
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from importlib.resources import files
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+from framelane_celery.errors import RoomError, SettingsError
+from framelane_celery.records import ForeignRecord, Record, dump_state, load_record
+from framelane_celery.room import FOREIGN_S, REVOKE_S, TOMBSTONE_S, Saved, SlotClaim
+from framelane_celery.room.rules import SLOT_WINDOW_S, ForeignRecords, indexed_job, is_mortal
+
+try:
+    from redis import Redis
+    from redis.backoff import ExponentialBackoff
+    from redis.exceptions import ReadOnlyError, RedisError
+    from redis.retry import Retry
+    from redis.sentinel import Sentinel
+except ImportError as error:
+    raise SettingsError("room_url: a room on Redis needs redis-py: pip install 'framelane-celery[redis]'") from error
+
+_TIMEOUT_S: Final = 5.0
+_PAGE: Final = 200
+_ROW: Final = ("until", "step", "version", "due_at", "call", "request", "state")
+_SCRIPTS: Final = (
+    "write", "page", "lead", "resign", "brake", "slots_free", "add_revokes", "revokes_since", "is_revoked",
+)  # fmt: skip
+
+
+class RedisRoom:
+    """See `framelane_celery.room.Room` for what each method promises."""
+
+    def __init__(self, client: Redis, namespace: str, *, key_prefix: str = "") -> None:
+        self.namespace = namespace
+        self._prefix = f"{key_prefix}{{framelane:{namespace}}}:"
+        self._client = client
+        self._foreign = ForeignRecords()
+        folder = files("framelane_celery.room") / "lua"
+        clock = (folder / "clock.lua").read_text("utf-8")
+        texts = {name: clock + (folder / f"{name}.lua").read_text("utf-8") for name in _SCRIPTS}
+        self._scripts: dict[str, Any] = {name: client.register_script(text) for name, text in texts.items()}
+
+    @classmethod
+    def from_url(
+        cls, url: str, namespace: str, *, key_prefix: str = "", options: Mapping[str, Any] | None = None
+    ) -> RedisRoom:
+        """Open ``redis://``, ``rediss://`` or ``sentinel://h1:26379;sentinel://h2:26379/0?master_name=…``.
+
+        ``options`` are Celery's transport options, of which `master_name` and `sentinel_kwargs` are read.
+        Raises: SettingsError. Nothing is connected yet.
+        """
+        return cls(_client_of(url, options or {}), namespace, key_prefix=key_prefix)
+
+    # --- records ---
+
+    def create(self, record: Record) -> Record | None:
+        answer = self._write(record, record, expected=None)
+        return None if answer == b"saved" else _load(record.id, answer)
+
+    def read(self, task_id: str) -> tuple[Record | None, float]:
+        with self._reaching():
+            pipe = self._client.pipeline(transaction=False)
+            pipe.hmget(self._key("record", task_id), list(_ROW))
+            pipe.time()
+            row, (seconds, micros) = pipe.execute()
+        is_there = any(value is not None for value in row)
+        return _load(task_id, row) if is_there else None, seconds + micros / 1e6
+
+    def save(self, old: Record, new: Record, *, token: int | None = None, claim: SlotClaim | None = None) -> Saved:
+        answer: Saved = self._write(old, new, expected=old.version, token=token, claim=claim).decode()
+        return answer
+
+    def _write(
+        self,
+        old: Record,
+        new: Record,
+        *,
+        expected: int | None,
+        token: int | None = None,
+        claim: SlotClaim | None = None,
+    ) -> Any:
+        """Run write.lua, which must agree on the order. Only the texts that changed are sent."""
+        is_new = expected is None
+        fields: dict[str, str | int | float | None] = {
+            "until": new.until,
+            "step": new.step,
+            "version": new.version if expected is None else expected + 1,
+            "due_at": new.due_at,
+            "lane": new.lane,
+            "state": dump_state(new),
+        }
+        fields |= {n: getattr(new, n) for n in ("call", "request") if is_new or getattr(old, n) != getattr(new, n)}
+        dropped = [name for name, value in fields.items() if value is None]
+        stored = [part for name, value in fields.items() if value is not None for part in (name, _text(value))]
+        arguments = (
+            *(new.id, _text(expected), secrets.token_hex(8), _text(token)),
+            *((claim.bucket, claim.per_minute, int(claim.from_queue)) if claim else ("", 0, 0)),
+            *(SLOT_WINDOW_S, _text(new.lane), _text(new.due_at), _text(new.created_at), int(new.until != "done")),
+            *(_text(indexed_job(old)), _text(indexed_job(new)), TOMBSTONE_S if is_mortal(new) else ""),
+            *(len(dropped), *dropped, *stored),
+        )
+        return self._run("write", [self._key("record", new.id)], *arguments)
+
+    # --- what to look at ---
+
+    def due(self, lane: str, limit: int) -> tuple[list[Record], float]:
+        lane_key = self._key("lane", lane)
+        while True:
+            (now, last, _), rows = self._page(lane_key, "due", limit)
+            records, foreign = self._foreign.split(rows)
+            if foreign:
+                with self._reaching():
+                    self._client.zadd(lane_key, dict.fromkeys(foreign, float(now) + FOREIGN_S), xx=True)
+            if records or not last:  # else the whole page had vanished or was foreign: it is out of the way now
+                return records, float(now)
+
+    def waiting(self, lane: str) -> int:
+        with self._reaching():
+            return int(self._client.zcard(self._key("lane", lane)))
+
+    def scan(self) -> Iterator[Record]:
+        last, score, seen = b"", b"", set[str]()
+        while True:
+            (_, last, new_score), rows = self._page(self._key("open"), "open", _PAGE, last, score)
+            if not last:
+                return
+            # A page may come again from the instant of the last record on (page.lua says when).
+            yield from self._foreign.split((id, load) for id, load in rows if id not in seen)[0]
+            seen = {id for id, _ in rows} | (seen if new_score == score else set())
+            score = new_score
+
+    def _page(self, key: str, *arguments: Any) -> tuple[Any, list[tuple[str, Any]]]:
+        answer = self._run("page", [key], *arguments)
+        pairs = zip(answer[3::2], answer[4::2], strict=True)
+        rows = [(id.decode("utf-8", "surrogateescape"), row) for id, row in pairs]
+        return answer[:3], [(id, partial(_load, id, row)) for id, row in rows]
+
+    def task_of(self, job_id: str) -> str | None:
+        with self._reaching():
+            task_id: Any = self._client.hget(self._key("jobs"), job_id)
+        return None if task_id is None else str(task_id.decode())
+
+    # --- the lead, slots and revokes ---
+
+    def lead(self, owner: str, ttl_s: float) -> int | None:
+        token = self._run("lead", [self._key("lead")], owner, ttl_s)
+        return None if token is None else int(token)
+
+    def resign(self, owner: str) -> None:
+        self._run("resign", [self._key("lead")], owner)
+
+    def brake(self, bucket: str, for_s: float) -> None:
+        self._run("brake", [self._key("brake", bucket)], for_s)
+
+    def slots_free(self, bucket: str, per_minute: int) -> int:
+        keys = [self._key("slots", bucket), self._key("brake", bucket)]
+        return int(self._run("slots_free", keys, per_minute, SLOT_WINDOW_S))
+
+    def add_revokes(self, marks: Iterable[str]) -> None:
+        if marks := list(marks):
+            self._run("add_revokes", [self._key("revokes")], REVOKE_S, *marks)
+
+    def revokes_since(self, at: float) -> tuple[list[str], float]:
+        now, marks = self._run("revokes_since", [self._key("revokes")], repr(at), REVOKE_S)
+        return [mark.decode() for mark in marks], float(now)
+
+    def is_revoked(self, marks: Sequence[str]) -> bool:
+        return bool(marks) and bool(self._run("is_revoked", [self._key("revokes")], REVOKE_S, *marks))
+
+    # --- upkeep ---
+
+    def purge(self) -> int:
+        """Nothing to do: Redis ends the lives by itself."""
+        return 0
+
+    def close(self) -> None:
+        self._client.close()
+        self._client.connection_pool.disconnect()
+
+    def _key(self, *parts: str) -> str:
+        return self._prefix + ":".join(parts)
+
+    def _run(self, script: str, keys: list[str], *arguments: Any) -> Any:
+        with self._reaching():
+            return self._scripts[script](keys=keys, args=[self._prefix, *arguments])
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Whatever goes wrong between us and the server is a RoomError, and never shows a password."""
+        try:
+            yield
+        except (RedisError, OSError) as error:
+            if isinstance(error, ReadOnlyError):  # a fail-over: these connections lead to a replica now
+                self._client.connection_pool.disconnect(inuse_connections=False)
+            password = str(self._client.get_connection_kwargs().get("password") or "")
+            text = str(error).replace(password, "…") if password else str(error)
+            raise RoomError(f"the room on Redis: {type(error).__name__}: {text[:300]}") from None
+
+
+def _load(task_id: str, row: Sequence[bytes | None]) -> Record:
+    """Rebuild a record from its hash. Raises: ForeignRecord."""
+    try:
+        until, step, version, due_at, call, request, state = (value and value.decode() for value in row)
+        if until is None or step is None or version is None or call is None or state is None:
+            raise ValueError("a field is missing")
+        return load_record(
+            id=task_id,
+            until=until,
+            step=int(step),
+            version=int(version),
+            due_at=None if due_at is None else float(due_at),
+            call=call,
+            request=request,
+            state=state,
+        )
+    except ValueError as error:
+        raise ForeignRecord(f"record {task_id} is not one of framelane_celery's, or of another version") from error
+
+
+def _text(value: str | int | float | None) -> str:
+    return "" if value is None else str(value)  # of a float, str() is exact
+
+
+# --- the client --------------------------------------------------------------------------------------------------
+
+
+def _client_of(url: str, options: Mapping[str, Any]) -> Redis:
+    settings: dict[str, Any] = {
+        "socket_timeout": _TIMEOUT_S,
+        "socket_connect_timeout": _TIMEOUT_S,
+        "health_check_interval": 30,
+        # Once more at once, for connections that the server has closed; a write that is sent twice counts once.
+        "retry": Retry(ExponentialBackoff(cap=0.2, base=0.05), 1),
+        "protocol": 2,
+    }
+    try:
+        if url.startswith("sentinel:"):
+            return _sentinel_client(url, options, settings)
+        return Redis.from_url(_with_celery_flags(url), **settings)
+    except (ValueError, RedisError) as error:
+        raise SettingsError(f"room_url: not a usable Redis URL ({type(error).__name__})") from None
+
+
+def _with_celery_flags(url: str) -> str:
+    """Celery writes ``ssl_cert_reqs=CERT_REQUIRED``, redis-py ``required``."""
+    parts = urlsplit(url)
+    query = [
+        (name, value.removeprefix("CERT_").lower() if name == "ssl_cert_reqs" else value)
+        for name, value in parse_qsl(parts.query)
+    ]
+    return parts._replace(query=urlencode(query)).geturl()
+
+
+def _sentinel_client(url: str, options: Mapping[str, Any], settings: dict[str, Any]) -> Redis:
+    """Celery's form of several Sentinels; user and password in it are the master's, as kombu has it.
+
+    Source: kombu/transport/redis.py, SentinelChannel.
+    """
+    parts = [urlsplit(part if "://" in part else f"sentinel://{part}") for part in url.split(";") if part]
+    query = {name: value for part in parts for name, value in parse_qsl(part.query)}
+    master_name = query.get("master_name") or options.get("master_name")
+    if not master_name:
+        raise SettingsError(
+            "room_url: Sentinel needs the master's name:"
+            " broker_transport_options = {'master_name': …}, or ?master_name=… in the URL"
+        )
+    for name in ("username", "password"):
+        value = next((value for part in parts if (value := getattr(part, name))), None)
+        settings |= {name: unquote(value)} if value else {}
+    database = next((part.path.strip("/") for part in parts if part.path.strip("/")), "0")
+    sentinels = [(part.hostname or "localhost", part.port or 26379) for part in parts]
+    timeouts = {name: settings[name] for name in ("socket_timeout", "socket_connect_timeout")}
+    sentinel = Sentinel(sentinels, sentinel_kwargs=timeouts | dict(options.get("sentinel_kwargs") or {}))
+    master: Redis = sentinel.master_for(str(master_name), db=int(database), **settings)
+    return master

@@ -1,0 +1,53 @@
+"""What both stores decide alike."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from framelane_celery.records import ForeignRecord, Record
+
+logger = logging.getLogger(__name__)
+
+SLOT_WINDOW_S: Final = 60.5
+"""A slot is given again this long after it was taken: the server's minute, and a little for the way there."""
+
+_LOGGED_MAX: Final = 10_000
+
+
+def is_mortal(record: Record) -> bool:
+    """Whether the store may forget the record after TOMBSTONE_S: it is over, or another signature has its id."""
+    return record.until == "done" or (record.until == "replacing" and record.due_at is None)
+
+
+def indexed_job(record: Record) -> str | None:
+    """The job that leads to this record: the place of hints."""
+    return record.job_id if record.until == "job" else None
+
+
+class ForeignRecords:
+    """Tells a store's readable records from those of another format, and logs each of the latter once per process.
+
+    A worker of an older release may share a store with a newer one (a rolling upgrade). What it cannot read it neither
+    changes nor drops; but it must not stop at it either.
+    """
+
+    def __init__(self) -> None:
+        self._logged: set[str] = set()
+
+    def split(self, rows: Iterable[tuple[str, Callable[[], Record]]]) -> tuple[list[Record], list[str]]:
+        """Load what can be loaded; the ids of the rest. One bad record never stops the others."""
+        records, foreign = [], []
+        for task_id, load in rows:
+            try:
+                records.append(load())
+            except ForeignRecord as error:
+                foreign.append(task_id)
+                self._log_once(task_id, error)
+        return records, foreign
+
+    def _log_once(self, task_id: str, error: ForeignRecord) -> None:
+        if task_id not in self._logged and len(self._logged) < _LOGGED_MAX:
+            self._logged.add(task_id)
+            logger.warning("left alone: %s", error)

@@ -1,0 +1,125 @@
+"""The built-in tasks. Their names are wire format: they are never renamed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from celery import shared_task
+
+from framelane_celery.client import shared_client
+from framelane_celery.errors import InvalidArguments
+from framelane_celery.models import (
+    GazeRedirectRequest,
+    Job,
+    RemoveBackgroundRequest,
+    RenderRequest,
+    JobRequest,
+    SuperResolutionRequest,
+    TranscribeRequest,
+    parse_request,
+)
+from framelane_celery.tasks.task import FramelaneTask
+
+
+class BuiltinTask(FramelaneTask):
+    """A task whose first argument is its request: a model, a dict, or, for media tasks, a source."""
+
+    abstract = True
+    request_class: ClassVar[type[JobRequest]] = RenderRequest
+
+    def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        request = args[0] if args else None
+        if not (isinstance(request, Mapping) and is_job(request)):
+            self.request_of(request, kwargs)
+
+    def request_of(self, request: Any, fields: Mapping[str, Any]) -> JobRequest:
+        """The request of these arguments.
+
+        Raises: InvalidArguments, naming the field; what the client raises, if a job's fresh link has to be fetched.
+        """
+        if isinstance(request, Mapping) and is_job(request):
+            request = {"source_url": self._fresh_url(request)}
+        elif isinstance(request, str):
+            request = {"source_url": request}
+        elif isinstance(request, JobRequest):
+            request = request.model_dump(mode="json", exclude_unset=True)
+        elif request is not None and not isinstance(request, Mapping):
+            raise InvalidArguments(f"{self.name}: {type(request).__name__} is not a request: give a dict or a model", None)
+        return parse_request(self.request_class, {**(request or {}), **fields})
+
+    def _fresh_url(self, job: Mapping[str, Any]) -> str:
+        if "source_url" not in self.request_class.model_fields:
+            raise InvalidArguments(
+                f"{self.name}: got a finished job in place of a composition. Make a task of your own between them that "
+                "takes the job and returns a RenderRequest with its link",
+                None,
+            )
+        known = Job.model_validate(job)
+        return shared_client(self.settings).download_url(known.kind or "task", known.id)
+
+
+class RenderTask(BuiltinTask):
+    abstract = True
+    job_kind = "render"
+    request_class = RenderRequest
+
+
+class MediaTask(BuiltinTask):
+    abstract = True
+    job_kind = "task"
+
+
+class TranscribeTask(MediaTask):
+    abstract = True
+    request_class = TranscribeRequest
+
+
+class RemoveBackgroundTask(MediaTask):
+    abstract = True
+    request_class = RemoveBackgroundRequest
+
+
+class GazeRedirectTask(MediaTask):
+    abstract = True
+    request_class = GazeRedirectRequest
+
+
+class SuperResolutionTask(MediaTask):
+    abstract = True
+    request_class = SuperResolutionRequest
+
+
+def is_job(value: Mapping[str, Any]) -> bool:
+    """Whether a dict is a job as a previous step returned it, rather than a request."""
+    return "id" in value and "status" in value and "kind" in value
+
+
+@shared_task(name="framelane.render", base=RenderTask, bind=True)
+def render(self: RenderTask, composition: Any = None, **fields: Any) -> JobRequest:
+    """Render a composition: a RenderRequest, a dict like it, or its fields by name. Result: the finished job."""
+    return self.request_of(composition, fields)
+
+
+@shared_task(name="framelane.transcribe", base=TranscribeTask, bind=True)
+def transcribe(self: TranscribeTask, source: Any = None, **fields: Any) -> JobRequest:
+    """Speech to text of a source: a URL, the finished job of the step before, or a TranscribeRequest."""
+    return self.request_of(source, fields)
+
+
+@shared_task(name="framelane.remove_background", base=RemoveBackgroundTask, bind=True)
+def remove_background(self: RemoveBackgroundTask, source: Any = None, **fields: Any) -> JobRequest:
+    """Make the background of an image or video transparent; the source as in ``transcribe``."""
+    return self.request_of(source, fields)
+
+
+@shared_task(name="framelane.gaze_redirect", base=GazeRedirectTask, bind=True)
+def gaze_redirect(self: GazeRedirectTask, source: Any = None, **fields: Any) -> JobRequest:
+    """Turn the eyes in a video to the camera; the source as in ``transcribe``."""
+    return self.request_of(source, fields)
+
+
+@shared_task(name="framelane.super_resolution", base=SuperResolutionTask, bind=True)
+def super_resolution(self: SuperResolutionTask, source: Any = None, **fields: Any) -> JobRequest:
+    """Upscale a video; the source as in ``transcribe``. The factor's name is not documented: pass ``extra``."""
+    return self.request_of(source, fields)

@@ -1,0 +1,69 @@
+"""Eager mode, ``.apply()`` and direct calls: submit, and look to the end in place.
+
+There is no record and no watcher here, so nothing survives the process. It is for tests and shells.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from framelane_celery.client import FramelaneClient, shared_client
+from framelane_celery.errors import JobTimedOut, SettingsError
+from framelane_celery.models import Job
+from framelane_celery.records import Record
+from framelane_celery.tasks.run import error_of, job_metadata, request_model
+
+if TYPE_CHECKING:
+    from framelane_celery.settings import FramelaneSettings
+    from framelane_celery.tasks.task import FramelaneTask
+
+LIVE_HOST = "api.framelane.io"
+WAIT_S = 25
+
+
+def run_in_place(
+    task: FramelaneTask, body: Callable[[], Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Any:
+    """Submit what the body returns and wait for the job.
+
+    Raises: SettingsError for the live host (a test must not pay); ApiError, TransportError, JobError.
+    """
+    settings = task.settings
+    _refuse_live(settings, task.name)
+    task_id = task.request.id or str(uuid4())
+    model = request_model(task.name, body())
+    client = shared_client(settings)
+    key = Record(id=task_id, task=task.name, call="", digest="").idempotency_key(settings.namespace or "")
+    job = client.submit(model.path, model.body(metadata=job_metadata(task.name, task_id)), key).job
+    job = _look_to_the_end(client, model.kind, job, task.deadline_s or settings.deadline_s)
+    if job.is_completed:
+        return task.completed(job, *args, **kwargs)
+    outcome = "cancelled" if job.is_cancelled else "failed"
+    raise error_of(
+        Record(id=task_id, task=task.name, call="", digest="", outcome=outcome, job_id=job.id, job=job.to_json())
+    )
+
+
+def _refuse_live(settings: FramelaneSettings, name: str) -> None:
+    if urlsplit(settings.base_url).hostname == LIVE_HOST and not settings.allow_live_eager:
+        raise SettingsError(
+            f"{name}: an eager or direct call would pay for a job at {LIVE_HOST}. Set framelane['base_url'] to a local "
+            "server (framelane-celery serve), or framelane['allow_live_eager'] = True if you mean it"
+        )
+
+
+def _look_to_the_end(client: FramelaneClient, kind: str, job: Job, deadline_s: float) -> Job:
+    give_up_at = time.monotonic() + deadline_s
+    while not job.is_terminal:
+        left_s = give_up_at - time.monotonic()
+        if left_s <= 0:
+            raise JobTimedOut(f"job {job.id} did not end before its deadline", job.id)
+        asked_at = time.monotonic()
+        job = client.get_job(kind, job.id, wait_s=max(1, min(WAIT_S, int(left_s))))
+        if not job.is_terminal and time.monotonic() - asked_at < 0.5:  # `?wait` is ignored: pace ourselves
+            time.sleep(min(0.5, max(0.0, left_s)))
+    return job

@@ -1,0 +1,329 @@
+"""One run of a FramelaneTask in a worker: begin, then submit or finish.
+
+The first run submits and raises Ignore: nobody waits. The second run, woken when the job is over, returns the job or
+raises its error, and Celery does the rest: the tail, the result, the chord.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+from uuid import uuid4
+
+from celery import states
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+
+from framelane_celery import pacing, records, wakeups
+from framelane_celery.client import FramelaneClient, shared_client
+from framelane_celery.errors import (
+    FramelaneError,
+    InternalError,
+    InvalidArguments,
+    JobCancelled,
+    JobFailed,
+    JobTimedOut,
+    RateLimited,
+    RoomError,
+    TransportError,
+)
+from framelane_celery.models import Job, JobRequest
+from framelane_celery.monitoring import PROGRESS, progress_meta
+from framelane_celery.records import ForeignRecord, Record
+from framelane_celery.room import SlotClaim, move, stored
+
+if TYPE_CHECKING:
+    from celery.app.task import Context
+
+    from framelane_celery.settings import FramelaneSettings
+    from framelane_celery.tasks.task import FramelaneTask
+
+logger = logging.getLogger(__name__)
+
+PAUSES_MAX: Final = 200
+"""How often one attempt's POST is put off before the task fails with what put it off: about 16 hours at the cap."""
+
+KEY_MARGIN_S: Final = 3600
+"""No POST is repeated within the last hour of its key's life: the server's clock is not ours."""
+
+
+def run_of(request: Context) -> WorkerRun | None:
+    """The run that a request belongs to, if it is one of ours in a worker."""
+    run = request.get("framelane_run")
+    return run if isinstance(run, WorkerRun) else None
+
+
+def request_model(task_name: str, returned: Any) -> JobRequest:
+    """What a task's body returned, as a request.
+
+    Raises: InvalidArguments, if it is anything else.
+    """
+    if isinstance(returned, JobRequest):
+        return returned
+    hint = ""
+    if isinstance(returned, dict):
+        hint = "; with pydantic=True Celery turns a returned model into a dict: leave that option away"
+    raise InvalidArguments(
+        f"{task_name}: the body must return a request model such as RenderRequest, not {type(returned).__name__}{hint}",
+        None,
+    )
+
+
+def job_metadata(task_name: str, task_id: str) -> dict[str, str]:
+    """What is added to the job's metadata: it comes back with every read, and finds an orphan's owner."""
+    return {"celery_task_id": task_id, "celery_task": task_name}
+
+
+class WorkerRun:
+    """One run. ``record`` is the record as this run last saw it stored."""
+
+    def __init__(self, task: FramelaneTask, request: Context) -> None:
+        self.task, self.request = task, request
+        self.settings: FramelaneSettings = task.settings
+        self.room = task.room
+        self.run_id = str(uuid4())
+        self.record: Record
+
+    @property
+    def client(self) -> FramelaneClient:
+        return shared_client(self.settings)
+
+    def perform(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Begin; then, by what the record says, submit or finish."""
+        try:
+            self.record = self._begin()
+        except RoomError as error:  # put back, never raised: a FAILURE would be told, and the job still be paid later
+            logger.warning("%s[%s]: the room is away, put back: %s", self.task.name, self.request.id, error)
+            raise Reject(str(error), requeue=True) from error
+        self.request.framelane_run = self
+        options = wakeups.Call.from_text(self.record.call).options
+        self.request.callbacks, self.request.errbacks = options.get("link"), options.get("link_error")
+        try:
+            return self._finish(args, kwargs) if self.record.outcome else self._submit(args, kwargs)
+        except RoomError as error:  # the lease will end, and the task be woken again
+            logger.warning("%s[%s]: the room is away, run again later: %s", self.task.name, self.request.id, error)
+            raise Ignore(str(error)) from error
+
+    # --- begin ---------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> Record:
+        """Take the record with the message's step, or drop the message."""
+        step = wakeups.step_of(self.request)
+        for _ in range(10):
+            record, now = self._read(step)
+            if record is None or record.until != "start" or record.step != step or record.ending:
+                self._drop(f"stale: step {step}, the record {_said(record)}")
+            reason = self._must_not_start(record, now)
+            if reason is not None:
+                move(self.room, record.id, lambda old, now: records.revoke(old, reason=reason, now=now))
+                self._drop(reason)
+            begun = records.begin(
+                record,
+                step=step,
+                run_id=self.run_id,
+                node=self.request.hostname,
+                now=now,
+                lease_s=self.settings.lease_s,
+            )
+            assert begun is not None
+            saved = self.room.save(record, begun, claim=self._slot_claim(record))
+            if saved == "saved":
+                return stored(record, begun)
+            if saved == "no_slot":
+                kind = self.task.job_kind
+                move(self.room, record.id, lambda old, now: records.queue(old, step=step, kind=kind, now=now))
+                self._drop("no submit slot is free: queued")
+        self._drop("written by too many at once")
+
+    def _read(self, step: int) -> tuple[Record | None, float]:
+        try:
+            record, now = self.room.read(self.request.id)
+            if record is None and step == 0:  # published by name, or while the room was away
+                self.room.create(self._new_record(now))
+                record, now = self.room.read(self.request.id)
+            return record, now
+        except ForeignRecord as error:
+            self._drop(str(error))
+
+    def _new_record(self, now: float) -> Record:
+        call = wakeups.call_of_request(self.task, self.request)
+        return Record(
+            id=self.request.id,
+            task=self.task.name,
+            call=call.to_text(),
+            digest=wakeups.digest_of(call),
+            due_at=now + self.settings.resend_after_s,
+            created_at=now,
+            expires_at=wakeups.instant_of(self.task.app, self.request.expires),
+        )
+
+    def _must_not_start(self, record: Record, now: float) -> records.Ending | None:
+        if records.is_expired(record, now):
+            return "expired"
+        return "revoked" if self.room.is_revoked(wakeups.revoke_marks(record)) else None
+
+    def _slot_claim(self, record: Record) -> SlotClaim | None:
+        if record.outcome or record.job_id:
+            return None
+        kind = record.job_kind or self.task.job_kind
+        limit = self.settings.renders_per_minute if kind == "render" else self.settings.media_tasks_per_minute
+        return SlotClaim(kind, limit, from_queue=record.queued_at is not None)
+
+    def _drop(self, why: str) -> NoReturn:
+        logger.debug("%s[%s]: message dropped: %s", self.task.name, self.request.id, why)
+        raise Ignore(why)
+
+    # --- the first run: submit -----------------------------------------------------------------------------------
+
+    def _submit(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> NoReturn:
+        try:
+            if self.record.request is None:
+                self._prepare(args, kwargs)
+            elif self._is_key_old():
+                self._give_up()
+            job = self._post()
+        except (TransportError, InternalError, RateLimited) as error:
+            self._pause(error)
+        except SoftTimeLimitExceeded:
+            if self.record.request is None:  # the body's own affair
+                raise
+            self._pause(TransportError("the soft time limit ended the POST"))
+        self._wait_for(job)
+
+    def _prepare(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Build the request and store its bytes, before the first POST."""
+        with self._user_code():
+            model = request_model(self.task.name, self.task.run(*args, **kwargs))
+        body = model.body(metadata=job_metadata(self.task.name, self.record.id))
+        text = json.dumps({"kind": model.kind, "path": model.path, "body": body.decode()}, ensure_ascii=False)
+        self._move(lambda old, now: records.prepare(old, run_id=self.run_id, request=text, kind=model.kind, now=now))
+
+    def _post(self) -> Job:
+        request = json.loads(self.record.request or "{}")
+        key = self.record.idempotency_key(self.settings.namespace or "")
+        submitted = self.client.submit(request["path"], request["body"].encode(), key)
+        if not submitted.is_replay:
+            return submitted.job
+        # A replay may show the state of long ago (framelane_api.md §9).
+        return self.client.get_job(request["kind"], submitted.job.id)
+
+    def _wait_for(self, job: Job) -> NoReturn:
+        """PROGRESS first, then the record waits: the other way round it could overwrite the end."""
+        kind = self.record.job_kind or job.kind or "render"
+        deadline_s = self.task.deadline_s or self.settings.deadline_s
+
+        def accept(old: Record, now: float) -> Record | None:
+            return records.accept(
+                old, run_id=self.run_id, job=job.to_json(), kind=kind, now=now, deadline_s=deadline_s
+            )
+
+        seen = accept(self.record, self.task.app.now().timestamp())
+        if seen is not None:
+            self._show(seen)
+        self._move(accept)
+        raise Ignore(f"waiting for job {job.id}")
+
+    def _show(self, record: Record) -> None:
+        try:
+            self.task.update_state(state=PROGRESS, meta=progress_meta(record))
+        except Exception:  # only for the eye: the job is paid for, and must be waited for
+            logger.exception("%s[%s]: the result backend did not take PROGRESS", self.task.name, record.id)
+
+    def _pause(self, error: TransportError | InternalError | RateLimited) -> NoReturn:
+        """The POST may be repeated: same bytes, same key, later. It costs no attempt."""
+        if self.record.pauses >= PAUSES_MAX:
+            raise error
+        wait_s = pacing.pause_s(getattr(error, "retry_after_s", None), self.record.pauses, chance=random.random())  # noqa: S311
+        if isinstance(error, RateLimited):
+            self.room.brake(self.record.job_kind or self.task.job_kind, wait_s)
+        logger.info("%s[%s]: submitted again in %.1f s: %s", self.task.name, self.record.id, wait_s, error)
+        self._move(lambda old, now: records.pause(old, run_id=self.run_id, at=now + wait_s))
+        raise Ignore(f"submitted again in {wait_s:.1f} s")
+
+    def _is_key_old(self) -> bool:
+        first = self.record.first_post_at
+        _, now = self.room.read(self.record.id)
+        return first is not None and now - first > records.KEY_LIFE_S - KEY_MARGIN_S
+
+    def _give_up(self) -> NoReturn:
+        raise JobFailed(
+            "the submission was not answered for as long as its idempotency key lives; whether a job was made is not "
+            f"known: look for metadata celery_task_id={self.record.id} before you run the task again",
+            None,
+            "outcome_unknown",
+        )
+
+    # --- the second run: finish ----------------------------------------------------------------------------------
+
+    def _finish(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        record, outcome = self.record, self.record.outcome
+        result = None
+        if outcome == "completed":
+            with self._user_code():
+                result = self.task.completed(Job.model_validate(record.job), *args, **kwargs)
+        if record.lost_runs and self.task.AsyncResult(record.id).state == states.SUCCESS:
+            # A run before this one died after it stored its result, so its tail is out. Only the chord may not know.
+            self.request.callbacks = self.request.chain = None
+        self._move(
+            lambda old, now: records.hold_lease(old, run_id=self.run_id, now=now, lease_s=self.settings.lease_s)
+        )
+        if outcome != "completed":
+            raise error_of(record)
+        return result
+
+    def finish(self) -> None:
+        """The run is over, its tail, result and chord part are out."""
+        try:
+            move(self.room, self.record.id, lambda old, now: records.finish(old, run_id=self.run_id, now=now))
+        except RoomError as error:
+            logger.error("%s[%s]: the end was not written, run again: %s", self.task.name, self.record.id, error)
+
+    # --- retry and replace ---------------------------------------------------------------------------------------
+
+    def start_replacing(self) -> None:
+        self._move(
+            lambda old, now: records.start_replacing(old, run_id=self.run_id, now=now, lease_s=self.settings.lease_s)
+        )
+
+    def end_replacing(self) -> None:
+        move(self.room, self.record.id, lambda old, now: records.end_replacing(old))
+
+    # --- small ones ----------------------------------------------------------------------------------------------
+
+    def _move(self, transition: Callable[[Record, float], Record | None]) -> None:
+        """A transition of this run; if the run is not the record's any more, it ends here and does nothing else."""
+        moved = move(self.room, self.record.id, transition)
+        if moved is None:
+            self._drop("another run has taken over")
+        self.record = moved
+
+    @contextmanager
+    def _user_code(self) -> Iterator[None]:
+        """``Ignore`` and ``Reject`` from the user's code end the task: there is nothing that would run it again."""
+        try:
+            yield
+        except (Ignore, Reject):
+            self.finish()
+            raise
+
+
+def error_of(record: Record) -> FramelaneError:
+    """The typed error of an outcome."""
+    if record.outcome == "cancelled":
+        return JobCancelled(f"job {record.job_id} was cancelled", record.job_id)
+    if record.outcome == "timed_out":
+        return JobTimedOut(f"job {record.job_id} did not end before its deadline", record.job_id)
+    if record.outcome == "worker_lost":
+        return JobFailed("every run of the task died: see the workers' logs", record.job_id, "worker_lost")
+    if record.outcome == "not_found":
+        return JobFailed(f"job {record.job_id} is gone", record.job_id, "not_found")
+    error = (record.job or {}).get("error") or {}
+    message = error.get("message") or "no reason given"
+    return JobFailed(f"job {record.job_id} failed: {message}", record.job_id, error.get("code"))
+
+
+def _said(record: Record | None) -> str:
+    return "is gone" if record is None else f"is at {record.step}, until {record.until}"

@@ -1,0 +1,69 @@
+"""A local stand-in for Framelane's REST API, for tests, demos and development.
+
+It is written from the documented contract alone and imports none of the client's models, so that a wrong model is
+noticed here and not in production. Names are loaded when first asked for: pytest reads the plugin of this package in
+every project that has it installed, with or without the `testing` extra.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from framelane_celery.testing.clock import Clock
+    from framelane_celery.testing.faults import Fault, Faults
+    from framelane_celery.testing.jobs import Cancelled, Completed, Failed, Never, Outcome, Submission
+    from framelane_celery.testing.ledger import Entry, Ledger
+    from framelane_celery.testing.server import FramelaneServer
+    from framelane_celery.testing.switches import Switches
+
+__all__ = [
+    "Cancelled",
+    "Clock",
+    "Completed",
+    "Entry",
+    "Failed",
+    "Fault",
+    "Faults",
+    "FramelaneServer",
+    "Ledger",
+    "Never",
+    "Outcome",
+    "Submission",
+    "Switches",
+]
+
+_HOMES = {
+    "Cancelled": "jobs",
+    "Clock": "clock",
+    "Completed": "jobs",
+    "Entry": "ledger",
+    "Failed": "jobs",
+    "Fault": "faults",
+    "Faults": "faults",
+    "FramelaneServer": "server",
+    "Ledger": "ledger",
+    "Never": "jobs",
+    "Outcome": "jobs",
+    "Submission": "jobs",
+    "Switches": "switches",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load one public name from its file.
+
+    Raises: ImportError in one line when the `testing` extra is not installed.
+    """
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "werkzeug":
+            raise
+        raise ImportError(
+            "framelane_celery.testing needs werkzeug: pip install 'framelane-celery[testing]'", name=error.name
+        ) from None

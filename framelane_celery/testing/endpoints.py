@@ -1,0 +1,210 @@
+"""What each endpoint does with a request that was let in."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from werkzeug.wrappers import Response
+
+from framelane_celery.testing.api import Api
+from framelane_celery.testing.artefacts import make_artefact
+from framelane_celery.testing.calls import Call, answer_json
+from framelane_celery.testing.clock import iso
+from framelane_celery.testing.jobs import OPERATIONS, STATUSES, TASK_TYPES, Phase, StoredJob, Submission
+from framelane_celery.testing.refusals import Problem, Refusal, refuse_invalid
+from framelane_celery.testing.validation import OUTPUT_FORMATS, check_request
+from framelane_celery.testing.views import job_view
+
+MAX_WAIT_S = 25.0
+DEFAULT_LIMIT, MAX_LIMIT = 50, 100
+
+
+def submit(api: Api, call: Call, operation: str | None = None) -> Response:
+    """Accept a render, or a media task when `operation` (`gaze-redirect`) is given: 202, or 200 for a replay.
+
+    Source: docs.framelane.io/renders/overview, docs.framelane.io/tasks/overview.
+    """
+    task_type = OPERATIONS.get(operation) if operation else None
+    if operation is not None and task_type is None:
+        raise Refusal(404, "not_found", "Not found.")
+    if api.switches.replay_counts_against_limit or not api.workspace.is_known_key(call.idempotency_key):
+        api.count_submission(call, "task" if task_type else "render")
+    body = call.json_object()
+    problems = check_request(task_type, body, api.is_good_source)
+    if problems:
+        raise refuse_invalid(problems, api.switches)
+    submission = Submission("task" if task_type else "render", task_type, body, call.idempotency_key, 0)
+    accepted = api.workspace.submit(submission, call.path, _fingerprint(api, call, body))
+    call.job_id, call.is_replay, call.is_new_job = accepted.job.id, accepted.is_replay, not accepted.is_replay
+    is_current = accepted.is_replay and api.switches.replay_shows == "current"
+    phase = accepted.job.life.phase(api.clock.now()) if is_current else accepted.job.life.accepted()
+    view = _view(api, accepted.job, phase)
+    if api.switches.short_post_body:
+        view = {"id": view["id"], "status": view["status"]}
+    return answer_json(view, 200 if accepted.is_replay else 202)
+
+
+def get_job(api: Api, call: Call, kind: str, job_id: str) -> Response:
+    """Read one job; with `?wait=` hold the request until it ends.
+
+    Units:  wait is seconds, 0 to 25 (site llms.txt; what is beyond is INFER).
+    """
+    job = _find(api, call, kind, job_id)
+    api.count_read(call)
+    call.wait_s = _wait_seconds(api, call)
+    if call.wait_s and api.switches.has_wait:
+        api.ledger.hold(+1)
+        try:
+            job = api.workspace.wait(job_id, call.wait_s)
+        finally:
+            api.ledger.hold(-1)
+    return answer_json(_view(api, job))
+
+
+def list_jobs(api: Api, call: Call, kind: str) -> Response:
+    """List one kind of job, newest first (INFER), page by page.
+
+    Shape:  {"data": [Job], "next_cursor": string|null, "has_more": bool}
+    Source: docs.framelane.io/api-reference/tasks/list-tasks; limit (1 to 100, 50 unless given) and cursor are INFER.
+    """
+    if not api.switches.has_list:
+        raise Refusal(404, "not_found", "Not found.")
+    api.count_read(call)
+    limit, below, wanted = _list_query(api, call, kind)
+    now = api.clock.now()
+    found = []
+    for job in reversed(api.workspace.jobs()):
+        phase = job.life.phase(now)
+        shown = {"type": job.submission.task_type, "status": phase.status}
+        if job.kind == kind and job.number < below and wanted.items() <= shown.items():
+            found.append((job, phase))
+        if len(found) > limit:
+            break
+    page, has_more = found[:limit], len(found) > limit
+    cursor = base64.urlsafe_b64encode(str(page[-1][0].number).encode()).decode() if has_more else None
+    data = [_view(api, job, phase) for job, phase in page]
+    return answer_json({"data": data, "next_cursor": cursor, "has_more": has_more})
+
+
+def cancel_job(api: Api, call: Call, kind: str, job_id: str) -> Response:
+    """Cancel one job: 200 with the job or 204, 409 when it is too late (all INFER)."""
+    job = api.workspace.cancel(_find(api, call, kind, job_id))
+    return Response(status=204) if api.switches.cancel_answer == "empty" else answer_json(_view(api, job))
+
+
+def download(api: Api, call: Call, kind: str, job_id: str) -> Response:
+    """Redirect to a fresh signed URL on the storage host.
+
+    Source: docs.framelane.io/renders/overview; 409 before the job is completed is INFER.
+    """
+    job = _find(api, call, kind, job_id)
+    now = api.clock.now()
+    status = job.life.phase(now).status
+    if status != "completed":
+        raise Refusal(409, "conflict", f"The {kind} is {status}; there is nothing to download.")
+    url = api.storage.sign(job.id, make_artefact(job.submission).extension, now + api.switches.signed_url_lives_s)
+    return Response(status=api.switches.download_status, headers={"Location": url})
+
+
+def stored_file(api: Api, call: Call, job_id: str, filename: str) -> Response:
+    """Serve a finished file to who has a signed URL; no part of the API."""
+    has_authorization = "Authorization" in call.request.headers
+    if has_authorization:
+        call.note = "authorization_sent_to_storage"
+    api.storage.check(call.path, call.query, has_authorization)
+    job = api.workspace.get(job_id)
+    if job is None:
+        raise Refusal(404, "not_found", "No such file.")
+    call.job_id, artefact = job_id, make_artefact(job.submission)
+    return Response(artefact.data, content_type=artefact.content_type)
+
+
+def usage(api: Api, call: Call) -> Response:
+    """Answer what this month's work was.
+
+    Source: docs.framelane.io/api-reference/workspace/get-workspace-usage; the console reads other names.
+    """
+    now = api.workspace.usage()
+    view: dict[str, Any] = {"period_start": iso(now["start"]), "period_end": iso(now["end"])}
+    if api.switches.usage_spelling == "docs":
+        return answer_json({**view, "render_minutes": now["minutes"], "task_count": now["tasks"], "egress_bytes": 0})
+    counts = {"render_minutes_used": now["minutes"], "render_minutes_limit": 60}
+    return answer_json({**view, **counts, "renders_count": now["renders"], "tasks_count": now["tasks"]})
+
+
+def workspace(api: Api, call: Call) -> Response:
+    """Answer the workspace: docs.framelane.io/api-reference/workspace/get-workspace."""
+    about = {"name": "Local server", "email": None, "email_verified": True, "plan": "free", "plan_status": "active"}
+    return answer_json({"id": api.workspace.id, "created_at": iso(api.started_at), **about})
+
+
+def capabilities(api: Api, call: Call) -> Response:
+    """Answer the catalogue, without a key.
+
+    Source: docs.framelane.io/api-reference/capabilities; its field names are shown nowhere, so these are INFER.
+    """
+    limits = {"renders_per_minute": api.renders.limit, "tasks_per_minute": api.tasks.limit}
+    return answer_json(
+        {
+            "task_types": [{"name": name, "supported": True} for name in TASK_TYPES],
+            "output_formats": [{"name": name, "supported": True} for name in OUTPUT_FORMATS],
+            "rate_limits": limits,
+            "quota": api.workspace.quotas,
+            "onboarding": {},
+        }
+    )
+
+
+def _view(api: Api, job: StoredJob, phase: Phase | None = None) -> dict[str, Any]:
+    return job_view(job, phase or job.life.phase(api.clock.now()), api.storage, api.switches)
+
+
+def _find(api: Api, call: Call, kind: str, job_id: str) -> StoredJob:
+    job = api.workspace.get(job_id)
+    if job is None or job.kind != kind:
+        raise Refusal(404, "not_found", f"{kind.capitalize()} not found.")
+    call.job_id = job_id
+    return job
+
+
+def _fingerprint(api: Api, call: Call, body: dict[str, Any]) -> bytes:
+    if api.switches.body_equality == "bytes":
+        return call.body
+    return json.dumps(body, sort_keys=True).encode()
+
+
+def _wait_seconds(api: Api, call: Call) -> float | None:
+    if "wait" not in call.query:
+        return None
+    try:
+        seconds = float(call.query["wait"])
+    except ValueError:
+        seconds = -1.0
+    if 0 <= seconds <= MAX_WAIT_S:
+        return seconds
+    if api.switches.wait_out_of_range == "clamp" and seconds > MAX_WAIT_S:
+        return MAX_WAIT_S
+    raise refuse_invalid([Problem(("wait",), "must be a number of seconds from 0 to 25")], api.switches)
+
+
+def _list_query(api: Api, call: Call, kind: str) -> tuple[int, float, dict[str, str]]:
+    problems, limit, below = [], DEFAULT_LIMIT, float("inf")
+    text = call.query.get("limit", str(DEFAULT_LIMIT))
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_LIMIT:
+        limit = int(text)
+    else:
+        problems.append(Problem(("limit",), f"must be an integer from 1 to {MAX_LIMIT}"))
+    try:
+        below = int(base64.urlsafe_b64decode(call.query["cursor"])) if call.query.get("cursor") else below
+    except ValueError:
+        problems.append(Problem(("cursor",), "is not a cursor of this list"))
+    known = {"status": STATUSES, **({"type": TASK_TYPES} if kind == "task" else {})}
+    wanted = {name: call.query[name] for name in known if call.query.get(name)} if api.switches.list_filters else {}
+    for name, value in wanted.items():
+        if value not in known[name]:
+            problems.append(Problem((name,), f"must be one of {', '.join(known[name])}"))
+    if problems:
+        raise refuse_invalid(problems, api.switches)
+    return limit, below, wanted

@@ -1,0 +1,116 @@
+"""The way of a request: fault, key, route, endpoint, answer, ledger."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map, Rule
+from werkzeug.wrappers import Request, Response
+
+from framelane_celery.testing import control, endpoints
+from framelane_celery.testing.api import Api
+from framelane_celery.testing.calls import Call, Dropped, answer_html, answer_json, answer_refusal
+from framelane_celery.testing.faults import Fault
+from framelane_celery.testing.refusals import Refusal
+
+logger = logging.getLogger(__name__)
+
+Endpoint = Callable[..., Response]
+
+_RULES: list[tuple[str, str, Endpoint]] = [
+    ("POST", "/v1/renders", endpoints.submit),
+    ("POST", "/v1/tasks/<operation>", endpoints.submit),
+    *(
+        rule
+        for path, kind in (("/v1/renders", "render"), ("/v1/tasks", "task"))
+        for rule in (
+            ("GET", path, partial(endpoints.list_jobs, kind=kind)),
+            ("GET", f"{path}/<job_id>", partial(endpoints.get_job, kind=kind)),
+            ("DELETE", f"{path}/<job_id>", partial(endpoints.cancel_job, kind=kind)),
+            ("GET", f"{path}/<job_id>/download", partial(endpoints.download, kind=kind)),
+        )
+    ),
+    ("GET", "/v1/workspace", endpoints.workspace),
+    ("GET", "/v1/workspace/usage", endpoints.usage),
+    ("GET", "/v1/capabilities", endpoints.capabilities),
+    ("GET", "/storage/<job_id>/<filename>", endpoints.stored_file),
+    ("GET", "/_ledger", control.show_ledger),
+    ("POST", "/_control", control.obey),
+]
+_ROUTES = Map([Rule(path, methods=[method], endpoint=endpoint) for method, path, endpoint in _RULES])
+_WITHOUT_KEY = ("/v1/capabilities", "/storage/", "/_ledger", "/_control")
+_OFF_THE_RECORD = ("/_ledger", "/_control")
+
+
+class Funnel:
+    """The one way every request goes."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def respond(self, request: Request) -> Response:
+        """Answer one request and write it into the ledger before the answer leaves.
+
+        Raises: Dropped when the client is to get no answer.
+        """
+        call, at = Call.read(request), self._api.clock.now()
+        status: int | None = None
+        try:
+            response = self._misbehave_or_answer(call)
+            status = response.status_code
+            return response
+        finally:
+            if not call.path.startswith(_OFF_THE_RECORD):
+                self._write_down(call, at, status)
+
+    def _misbehave_or_answer(self, call: Call) -> Response:
+        fault = None if call.path.startswith(_OFF_THE_RECORD) else self._api.faults.pick(call.method, call.path)
+        if fault is None:
+            return self._answer(call)
+        call.fault = fault.kind
+        if fault.kind == "reset":
+            raise Dropped(is_reset=True)
+        if fault.kind == "slow":
+            self._api.stopping.wait(fault.seconds)
+            return self._answer(call)
+        if fault.kind == "answer_lost" or fault.accepted:
+            self._answer(call)
+        if fault.kind == "answer_lost":
+            raise Dropped(is_reset=False)
+        return _false_answer(fault)
+
+    def _answer(self, call: Call) -> Response:
+        try:
+            endpoint, arguments = _ROUTES.bind("localhost").match(call.path, call.method)
+            if not call.path.startswith(_WITHOUT_KEY):
+                self._api.check_key(call.request.headers.get("Authorization"))
+            response: Response = endpoint(self._api, call, **arguments)
+            return response
+        except Refusal as refusal:
+            return answer_refusal(refusal, with_retry_after=self._api.switches.retry_after_header)
+        except HTTPException as error:
+            code = "not_found" if error.code == 404 else "method_not_allowed"
+            return answer_json({"error": {"code": code, "message": f"{error.name}."}}, error.code or 500)
+        except Exception:
+            # A mistake here, or in the test's own `outcome` or `duration`: said aloud, and answered as the API would.
+            logger.exception("the local server failed on %s %s", call.method, call.path)
+            return answer_json({"error": {"code": "internal", "message": "Unexpected error."}}, 500)
+
+    def _write_down(self, call: Call, at: float, status: int | None) -> None:
+        noted: dict[str, Any] = {
+            name: getattr(call, name)
+            for name in ("job_id", "is_replay", "is_new_job", "wait_s", "fault", "note", "idempotency_key", "body")
+        }
+        self._api.ledger.add(at=at, method=call.method, path=call.path, query=call.query, status=status, **noted)
+
+
+def _false_answer(fault: Fault) -> Response:
+    if fault.kind == "garbage":
+        return Response('{"id": "render_', 200, content_type="application/json")
+    if fault.kind == "html" or fault.html:
+        return answer_html(fault.status or (200 if fault.kind == "html" else 500))
+    return answer_json({"error": {"code": "internal", "message": "Unexpected error."}}, fault.status or 500)

@@ -1,0 +1,166 @@
+"""FramelaneServer: the local server as a test, a demo or a developer holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+from werkzeug.serving import BaseWSGIServer
+
+from framelane_celery.testing.api import Api
+from framelane_celery.testing.clock import Clock
+from framelane_celery.testing.faults import Faults
+from framelane_celery.testing.http import Funnel
+from framelane_celery.testing.jobs import Cancelled, Completed, Failed, Outcome, Submission
+from framelane_celery.testing.ledger import Ledger
+from framelane_celery.testing.storage import Storage
+from framelane_celery.testing.switches import Switches
+from framelane_celery.testing.transport import Connections, listen
+from framelane_celery.testing.views import job_view
+from framelane_celery.testing.workspace import Workspace
+
+STOP_TIMEOUT_S = 5.0
+
+
+class FramelaneServer:
+    """A real HTTP server that behaves as Framelane's documentation says.
+
+        with FramelaneServer(job_seconds=0.2) as server:
+            requests.post(f"{server.base_url}/v1/renders", …)
+            assert server.ledger.counts()["jobs"] == 1
+
+    `outcome` and `duration` choose how each accepted job ends and after how many seconds; `virtual_time` makes the
+    clock stand still until `server.clock.advance(seconds)`. None for a limit or quota means without.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_keys: Sequence[str] = ("fl_test_key",),
+        unverified_keys: Sequence[str] = (),
+        host: str = "127.0.0.1",
+        port: int = 0,
+        job_seconds: float = 0.2,
+        duration: Callable[[Submission], float] | None = None,
+        outcome: Callable[[Submission], Outcome] | None = None,
+        virtual_time: bool = False,
+        start_at: float | None = None,
+        switches: Switches | None = None,
+        renders_per_minute: int | None = 120,
+        tasks_per_minute: int | None = 300,
+        reads_per_minute: int | None = None,
+        quota_renders: int | None = None,
+        quota_tasks: int | None = None,
+    ) -> None:
+        self.api_key = api_keys[0]
+        self.clock = Clock(virtual=virtual_time, start=start_at)
+        self.switches = switches or Switches()
+        self.job_seconds = job_seconds
+        self._host, self._port = host, port
+        self._storage = Storage(self.clock)
+        self._workspace = Workspace(
+            self.clock,
+            self.switches,
+            duration=duration or (lambda submission: self.job_seconds),
+            outcome=outcome or (lambda submission: Completed()),
+            quotas={"render": quota_renders, "task": quota_tasks},
+        )
+        self._api = Api(
+            clock=self.clock,
+            switches=self.switches,
+            workspace=self._workspace,
+            storage=self._storage,
+            api_keys=frozenset(api_keys),
+            unverified_keys=frozenset(unverified_keys),
+            per_minute={"renders": renders_per_minute, "tasks": tasks_per_minute, "reads": reads_per_minute},
+        )
+        self._connections = Connections()
+        self._listener: BaseWSGIServer | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> FramelaneServer:
+        """Listen and serve in threads of its own.
+
+        Raises: OSError when the port is taken, RuntimeError when it was started before.
+        """
+        if self._listener is not None:
+            raise RuntimeError("a FramelaneServer is started once; make another one")
+        self._listener = listen(self._host, self._port, Funnel(self._api).respond, self._connections)
+        self._port = self._listener.port
+        other_name = "127.0.0.1" if self._host == "localhost" else "localhost"
+        self._storage.base_url = f"http://{other_name}:{self._port}"
+        self._thread = threading.Thread(target=self._listener.serve_forever, name="framelane-server", daemon=True)
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Let held requests go, end every connection and give the port back; a second call does nothing."""
+        if self._listener is None or self._thread is None or not self._thread.is_alive():
+            return
+        self._api.stopping.set()
+        with contextlib.suppress(OSError):
+            self._listener.socket.shutdown(socket.SHUT_RDWR)  # or the next line waits until the accept loop looks up
+        self._listener.shutdown()
+        self._workspace.close()
+        self._connections.close(STOP_TIMEOUT_S)
+        self._thread.join(STOP_TIMEOUT_S)
+
+    def __enter__(self) -> FramelaneServer:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def base_url(self) -> str:
+        """Where the API is: `http://127.0.0.1:49152`, without `/v1`."""
+        return f"http://{self._host}:{self._port}"
+
+    @property
+    def ledger(self) -> Ledger:
+        """What crossed the wire."""
+        return self._api.ledger
+
+    @property
+    def faults(self) -> Faults:
+        """The misbehaviour in force."""
+        return self._api.faults
+
+    @property
+    def jobs(self) -> dict[str, dict[str, Any]]:
+        """Every job as the API would show it now, by id, oldest first."""
+        now = self.clock.now()
+        return {
+            job.id: job_view(job, job.life.phase(now), self._storage, self.switches) for job in self._workspace.jobs()
+        }
+
+    def finish(self, job_id: str, **output: Any) -> None:
+        """Complete a job now; keywords replace members of its output.
+
+        Raises: KeyError for an unknown job, ValueError for one that has ended.
+        """
+        self._workspace.end(job_id, Completed(output))
+
+    def fail(self, job_id: str, code: str = "internal", message: str = "Unexpected error while rendering.") -> None:
+        """Fail a job now.
+
+        Raises: KeyError for an unknown job, ValueError for one that has ended.
+        """
+        self._workspace.end(job_id, Failed(code, message))
+
+    def cancel(self, job_id: str) -> None:
+        """Cancel a job now, as somebody in the console would.
+
+        Raises: KeyError for an unknown job, ValueError for one that has ended.
+        """
+        self._workspace.end(job_id, Cancelled())
+
+    def reset_quota(self) -> None:
+        """Start counting the quota anew, as an upgrade of the plan would."""
+        self._workspace.reset_quota()

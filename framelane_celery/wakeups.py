@@ -1,0 +1,183 @@
+"""The saved call of a task, and the messages made of it.
+
+A wake-up is a plain Celery message of the task, with the task's own id, options and canvas, and one header of ours:
+``framelane: {"step": n}``. It carries nothing that the record does not know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from uuid import uuid4
+
+from kombu.utils.functional import maybe_list
+from kombu.utils.json import dumps, loads
+
+from framelane_celery.errors import InvalidArguments
+from framelane_celery.records import Record
+
+if TYPE_CHECKING:
+    from celery import Celery, Task
+    from celery.app.task import Context
+
+HEADER: Final = "framelane"
+
+_NOT_SAVED: Final = frozenset(
+    {
+        # objects and plumbing of one publication
+        "producer", "publisher", "connection", "router", "result_cls", "task_type", "route_name", "add_to_parent",
+        "retry", "retry_policy", "mandatory", "immediate",
+        # given anew with each message, or kept in the record
+        "task_id", "countdown", "eta", "expires", "redelivered",
+    }
+)  # fmt: skip
+
+
+class Call(NamedTuple):
+    """A Celery signature, whole: what it takes to publish the task again exactly as it was called."""
+
+    task: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    options: dict[str, Any]
+
+    def to_text(self) -> str:
+        return dumps(self._asdict())
+
+    @classmethod
+    def from_text(cls, text: str) -> Call:
+        return cls(**loads(text))
+
+
+def call_of(task: Task, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> Call:
+    """Save a call as ``apply_async`` got it: JSON only, with the ids of links and errbacks frozen on a copy.
+
+    Raises: InvalidArguments, if something in it is not JSON.
+    """
+    kept = {name: value for name, value in options.items() if name not in _NOT_SAVED and value is not None}
+    for name in ("queue", "exchange"):
+        if hasattr(kept.get(name), "name"):
+            kept[name] = kept[name].name
+    for name in ("link", "link_error"):
+        if name in kept:
+            kept[name] = maybe_list(kept[name])
+    kept["headers"] = {name: value for name, value in (kept.get("headers") or {}).items() if name != HEADER}
+    try:
+        call = Call.from_text(Call(task.name, list(args), dict(kwargs), kept).to_text())
+    except (TypeError, ValueError) as error:
+        raise InvalidArguments(
+            f"{task.name}: an argument or option is not JSON: {error}. Pass plain values: ids, numbers, strings, "
+            "lists, dicts, or a request model of framelane_celery",
+            None,
+        ) from error
+    for name in ("link", "link_error"):
+        for signature in call.options.get(name) or ():
+            _freeze_ids(signature)
+    return call
+
+
+def call_of_request(task: Task, request: Context) -> Call:
+    """Save the call that a message brought: for a task that was published without a record."""
+    options = dict(task.signature_from_request(request).options)
+    options["ignore_result"] = request.ignore_result  # Celery 5.5 loses it
+    options["argsrepr"], options["kwargsrepr"] = request.get("argsrepr"), request.get("kwargsrepr")
+    if str(options.get("exchange", "")).startswith("celery_delayed"):  # a native delay is over: the plain route again
+        del options["exchange"]
+        options.pop("routing_key", None)
+    return call_of(task, request.args or (), request.kwargs or {}, options)
+
+
+def digest_of(call: Call) -> str:
+    """What tells whether the same task id is the same piece of work: the task's name and its arguments."""
+    text = json.dumps([call.task, loads(dumps([call.args, call.kwargs]))], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _freeze_ids(signature: dict[str, Any]) -> None:
+    """Give a saved signature, and all in it, the ids that Celery would else make anew with each publication."""
+    signature["options"].setdefault("task_id", str(uuid4()))
+    kwargs = signature.get("kwargs") or {}
+    for name in ("tasks", "header", "body"):
+        inner = kwargs.get(name)
+        if signature.get("subtask_type") in ("chain", "group", "chord") and inner:
+            for part in [inner] if isinstance(inner, dict) else inner:
+                _freeze_ids(part)
+
+
+def instant_of(app: Celery, value: float | str | datetime | None) -> float | None:
+    """``expires``, ``eta`` or a countdown as epoch seconds; None stays None."""
+    if value is None:
+        return None
+    if isinstance(value, (int, float)):
+        return float(app.now().timestamp()) + value
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=app.timezone if not app.conf.enable_utc else timezone.utc)
+    return value.timestamp()
+
+
+def header_for(step: int, headers: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Message headers of a wake-up: the user's own, and ours set anew."""
+    return {**(headers or {}), HEADER: {"step": step}}
+
+
+def step_of(request: Context) -> int:
+    """The step that a message carries. A message without one (published by name, by others) is as good as the first."""
+    header = request.get(HEADER) or (request.headers or {}).get(HEADER) or {}
+    return int(header.get("step", 0)) if isinstance(header, Mapping) else 0
+
+
+def publish(app: Celery, record: Record, producer: Any = None) -> None:
+    """Send the wake-up of a record's present step."""
+    call = Call.from_text(record.call)
+    options = {**call.options, "headers": header_for(record.step, call.options.get("headers"))}
+    app.send_task(
+        call.task, call.args, call.kwargs, task_id=record.id, producer=producer, add_to_parent=False, **options
+    )
+
+
+def context_of(record: Record) -> Context:
+    """Celery's request context of a task that is not running: result backends and errbacks read it."""
+    from celery.app.task import Context
+
+    call = Call.from_text(record.call)
+    options = call.options
+    return Context(
+        id=record.id,
+        task=call.task,
+        args=call.args,
+        kwargs=call.kwargs,
+        root_id=options.get("root_id") or record.id,
+        parent_id=options.get("parent_id"),
+        group=options.get("group_id"),
+        group_index=options.get("group_index"),
+        chord=options.get("chord"),
+        chain=options.get("chain"),
+        callbacks=options.get("link"),
+        errbacks=options.get("link_error"),
+        ignore_result=options.get("ignore_result", False),
+        reply_to=options.get("reply_to"),
+        correlation_id=record.id,
+        retries=options.get("retries", 0),
+        delivery_info={"routing_key": options.get("queue")},
+        hostname=record.run_node,
+        stamps=stamps_of(call),
+        stamped_headers=options.get("stamped_headers"),
+        properties={},
+        called_directly=False,
+    )
+
+
+def stamps_of(call: Call) -> dict[str, list[Any]]:
+    """The stamps of a saved call, by header."""
+    return {name: maybe_list(call.options.get(name)) or [] for name in call.options.get("stamped_headers") or ()}
+
+
+def revoke_marks(record: Record) -> list[str]:
+    """How the room remembers that this task was revoked: by its id, or by any of its stamps."""
+    stamps = stamps_of(Call.from_text(record.call)) if record.call else {}
+    return [f"id:{record.id}", *(f"stamp:{name}={value}" for name, values in stamps.items() for value in values)]

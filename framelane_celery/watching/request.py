@@ -1,0 +1,46 @@
+"""Celery's request in the worker's main process, for our tasks: it sees runs end that cannot say so themselves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from billiard.exceptions import WorkerLostError
+from celery.worker.request import Request
+
+from framelane_celery import records
+from framelane_celery.errors import FramelaneError
+from framelane_celery.records import Record
+from framelane_celery.room import move, room_of
+from framelane_celery.settings import settings_of
+
+logger = logging.getLogger(__name__)
+
+
+class FramelaneRequest(Request):  # type: ignore[misc]
+    """Celery looks it up by ``Task.Request``."""
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """A hard time limit ends the task: Celery has stored FAILURE, and kills the child, which cannot end the record."""
+        super().on_timeout(soft, timeout)
+        if not soft:
+            self._move(lambda old, now: records.finish(old, run_id=None, node=self.hostname, now=now))
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
+        """A child that died gives its lease back at once: the task need not wait for the lease's end."""
+        super().on_failure(exc_info, send_failed_event, return_ok)
+        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        if isinstance(error, (WorkerLostError, SystemExit)):
+            settings = settings_of(self.app)
+            self._move(
+                lambda old, now: records.reclaim(
+                    old, now=now, max_lost_runs=settings.max_lost_runs, node=self.hostname
+                )
+            )
+
+    def _move(self, transition: Callable[[Record, float], Record | None]) -> None:
+        try:
+            move(room_of(self.app, settings_of(self.app)), self.id, transition)
+        except FramelaneError as error:  # the lease's end does the same, later
+            logger.warning("%s[%s]: the record was not told: %s", self.name, self.id, error)

@@ -1,0 +1,155 @@
+"""What the watcher does about what it saw: results, wake-ups, events. Runs in one thread, an item at a time.
+
+The order of writes is what keeps promises here. PROGRESS goes out before the record's next transition, under a token
+that was checked, and never after a wake-up. The record moves, then its wake-up is published: a wake-up may be lost.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from celery.exceptions import TaskRevokedError
+
+from framelane_celery import records, wakeups
+from framelane_celery.errors import NotFound
+from framelane_celery.monitoring import PROGRESS, has_news, progress_meta
+from framelane_celery.records import Outcome, Record
+from framelane_celery.watching import looks
+from framelane_celery.watching.pool import Seen
+
+if TYPE_CHECKING:
+    from framelane_celery.watching.watcher import Watcher
+
+logger = logging.getLogger(__name__)
+
+GONE_AFTER_S: Final = 60.0
+"""A job that cannot be found is given up only so long after it was accepted: reads may lag behind writes."""
+
+
+def outcome_of(seen: Seen) -> Outcome | None:
+    """What a look says of the job's end; None: not finished yet. Unknown states are not finished."""
+    job = seen.job
+    if job is None:
+        return None
+    if job.is_completed:
+        return "completed"
+    if seen.errand == "time_out":  # whatever became of the cancelling: it was given up
+        return "timed_out"
+    if job.is_cancelled:
+        return "cancelled"
+    return "failed" if job.is_failed else None
+
+
+class Scribe:
+    """Acts for one watcher."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self._failures: dict[str, int] = {}
+
+    # --- what was seen -------------------------------------------------------------------------------------------
+
+    def act_on(self, seen: Seen) -> Record | None:
+        """Move the record on. Returns it if its job has to be given up: cancelled, and looked at once more."""
+        if self._watcher.token is None:
+            return None
+        if seen.errand == "end":
+            self._end(seen.record)
+            return None
+        _, now = self._watcher.room.read(seen.record.id)
+        outcome = outcome_of(seen)
+        if outcome is None and self._is_gone(seen, now):
+            outcome = "not_found"
+        if outcome is None and seen.errand == "time_out":
+            outcome = "timed_out"
+        if outcome is None and seen.record.deadline_at is not None and now >= seen.record.deadline_at:
+            if self._watcher.settings.cancel_on_timeout:
+                return seen.record
+            outcome = "timed_out"
+        if outcome is None:
+            self._note(seen, now)
+        else:
+            self._decide(seen, outcome)
+        return None
+
+    def _is_gone(self, seen: Seen, now: float) -> bool:
+        return isinstance(seen.error, NotFound) and now - (seen.record.accepted_at or now) > GONE_AFTER_S
+
+    def _decide(self, seen: Seen, outcome: Outcome) -> None:
+        self._failures.pop(seen.record.id, None)
+        job = seen.job.to_json() if seen.job else None
+        resend_after_s = self._watcher.settings.resend_after_s
+        woken = self._watcher.move(
+            seen.record.id,
+            lambda old, now: records.decide(old, outcome=outcome, job=job, now=now, resend_after_s=resend_after_s),
+        )
+        if woken is not None:
+            self.publish(woken)
+
+    def _note(self, seen: Seen, now: float) -> None:
+        """Not finished: say when to look next, and show the progress."""
+        record = seen.record
+        if seen.error is not None:
+            failures = self._failures[record.id] = self._failures.get(record.id, 0) + 1
+            wait_s = looks.after_trouble_s(failures)
+            logger.log(
+                logging.WARNING if failures in (1, 10) else logging.INFO,
+                "job %s could not be read (%d times), again in %.0f s: %s", record.job_id, failures, wait_s, seen.error,
+            )  # fmt: skip
+        else:
+            self._failures.pop(record.id, None)
+            way, waiting = self._watcher.way()
+            wait_s = looks.next_look_s(way, waiting, self._watcher.settings.reads_per_minute)
+        next_look_at = min(now + wait_s, max(now, record.deadline_at or now + wait_s))
+        job = seen.job.to_json() if seen.job else None
+        reported_at = self._show(record, job, now, next_look_at)
+        self._watcher.move(
+            record.id,
+            lambda old, _: records.looked(old, job=job, next_look_at=next_look_at, reported_at=reported_at)
+            if old.step == record.step
+            else None,
+        )
+
+    def _show(self, record: Record, job: dict[str, object] | None, now: float, next_look_at: float) -> float | None:
+        """Progress to the result and as an event: only news, and not too often. Returns when, if it was shown."""
+        if job is None or not has_news(record.job, job) or now - (record.reported_at or 0) < looks.PROGRESS_S:
+            return None
+        context = wakeups.context_of(record)
+        meta = progress_meta(replace(record, job=job), next_look_at)
+        there, _ = self._watcher.room.read(record.id)
+        if self._watcher.token is None or there is None or there.step != record.step:
+            return None
+        if not context.ignore_result:
+            self._backend(record).store_result(record.id, meta, PROGRESS, request=context)
+        self._send_event("task-progress", record.id, **meta)
+        return now
+
+    # --- out of the house ----------------------------------------------------------------------------------------
+
+    def publish(self, record: Record) -> None:
+        wakeups.publish(self._watcher.app, record)
+
+    def _end(self, record: Record) -> None:
+        """What was revoked or has expired: REVOKED for its readers and its chord, then the record is over."""
+        context = wakeups.context_of(record)
+        reason = record.ending or "revoked"
+        backend = self._backend(record)
+        backend.mark_as_revoked(record.id, reason, request=context, store_result=not context.ignore_result)
+        self._send_event(
+            "task-revoked", record.id, terminated=False, signum=None, expired=reason == "expired"
+        )
+        self._watcher.move(record.id, lambda old, now: records.end(old, now=now))
+        logger.info("%s[%s]: %s", record.task, record.id, TaskRevokedError(reason))
+
+    def _backend(self, record: Record):  # type: ignore[no-untyped-def]
+        task = self._watcher.app.tasks.get(record.task)
+        return task.backend if task is not None else self._watcher.app.backend
+
+    def _send_event(self, kind: str, task_id: str, **fields: object) -> None:
+        """As the worker itself would: a dispatcher with another name makes a phantom worker in Flower."""
+        if not self._watcher.events_are_on():
+            return
+        with self._watcher.app.events.default_dispatcher(hostname=self._watcher.node) as dispatcher:
+            dispatcher.send(kind, uuid=task_id, **fields)

@@ -1,0 +1,323 @@
+"""The watcher: looks at jobs and the clock, moves records on, and sends wake-ups.
+
+Three kinds of threads, so that none waits for another's trouble. The *clock* (this worker's leases, revokes, the lead,
+due times, slots) talks to the room only. *Looks* are HTTP calls, in `pool`. The *scribe* acts on what was seen: it
+writes results, publishes wake-ups and sends events.
+
+One watcher is active per namespace; the others stand by, but each renews the leases of its own worker's runs and
+writes down the revokes that it hears. Every write of the active one carries its token.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from framelane_celery import records
+from framelane_celery.client import shared_client
+from framelane_celery.errors import FramelaneError, RoomError
+from framelane_celery.records import Record
+from framelane_celery.room import Room, move
+from framelane_celery.settings import FramelaneSettings
+from framelane_celery.watching import looks, scribe
+from framelane_celery.watching.pool import LookPool, Seen
+from framelane_celery.wakeups import revoke_marks
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+logger = logging.getLogger(__name__)
+
+TICK_S: Final = 0.25
+LEAD_S: Final = 10.0
+"""How long a dead watcher keeps the lead."""
+
+PAGE: Final = 200
+AHEAD: Final = 20
+"""How many tasks are woken for submit slots and not yet begun: a little ahead of the pool."""
+
+PURGE_EVERY_S: Final = 60.0
+
+
+class Watcher:
+    """One worker's watcher. ``runs`` and ``revokes`` tell what the worker is doing and what it has heard.
+
+    ``events_are_on`` tells whether somebody asked for events (``-E``, or a monitor).
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        room: Room,
+        settings: FramelaneSettings,
+        node: str,
+        *,
+        runs: Callable[[], Iterable[str]],
+        revokes: Callable[[], Iterable[str]],
+        events_are_on: Callable[[], bool],
+    ) -> None:
+        self.app, self.room, self.settings, self.node = app, room, settings, node
+        self._runs, self._heard, self.events_are_on = runs, revokes, events_are_on
+        self.token: int | None = None
+        self._stopping = threading.Event()
+        self._resigned = not settings.watcher
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._pool = LookPool(
+            lambda: shared_client(settings), self._seen, max(looks.READ_THREADS, settings.long_polls + 2)
+        )
+        self._scribe = scribe.Scribe(self)
+        self._abroad: set[str] = set()
+        self._budget = looks.ReadBudget(settings.reads_per_minute)
+        self._no_wait_until = 0.0
+        self._renewed_at = 0.0
+        self._purged_at = 0.0
+        self._revokes_told: set[str] = set()
+        self._revokes_read_at = 0.0
+        self._revokes_done: set[str] = set()
+        self._woken: dict[str, deque[tuple[str, int]]] = {"render": deque(), "task": deque()}
+
+    # --- its life ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        for target, name in ((self._keep_time, "framelane-clock"), (self._write, "framelane-scribe")):
+            threading.Thread(target=target, name=name, daemon=True).start()
+
+    def hand_over(self) -> None:
+        """Let another worker lead, at once. The leases of running tasks are still renewed."""
+        self._resigned = True
+        if self.token is not None:
+            self.token = None
+            try:
+                self.room.resign(self.node)
+            except RoomError as error:
+                logger.warning("the lead could not be handed over, it ends in %.0f s: %s", LEAD_S, error)
+
+    def stop(self) -> None:
+        self.hand_over()
+        self._stopping.set()
+        self._work.put(None)
+        self._pool.stop()
+
+    def _keep_time(self) -> None:
+        trouble = 0
+        while not self._stopping.is_set():
+            try:
+                self._tick()
+                trouble = 0
+            except RoomError as error:
+                trouble += 1
+                if trouble in (1, 10) or trouble % 100 == 0:
+                    logger.error("the room is away, nothing is moved on (%d tries): %s", trouble, error)
+            except Exception:  # the clock must not stop; one tick is lost, and told
+                trouble += 1
+                logger.exception("the watcher's clock stumbled")
+            self._stopping.wait(min(TICK_S * 2 ** min(trouble, 5), 5.0))
+
+    def _write(self) -> None:
+        while (work := self._work.get()) is not None:
+            try:
+                work()
+            except RoomError as error:
+                logger.warning("the room is away, seen again later: %s", error)
+            except Exception:  # one bad record never stops the others
+                logger.exception("the watcher could not act on what it saw")
+
+    # --- the clock -----------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        self._renew_runs()
+        self._tell_revokes()
+        if self._resigned:
+            return
+        token = self.room.lead(self.node, LEAD_S)
+        if token != self.token:
+            self._take_over(token)
+        if token is None:
+            return
+        self._read_revokes()
+        self._keep_due_times()
+        self._let_in("render", self.settings.renders_per_minute)
+        self._let_in("task", self.settings.media_tasks_per_minute)
+        self._send_looks()
+        if time.monotonic() - self._purged_at > PURGE_EVERY_S:
+            self._purged_at = time.monotonic()
+            self.room.purge()
+
+    def _take_over(self, token: int | None) -> None:
+        self.token = token
+        self._revokes_read_at = 0.0
+        self._revokes_done.clear()
+        logger.info("%s: %s", self.node, "another watcher leads" if token is None else f"watching, token {token}")
+
+    def _renew_runs(self) -> None:
+        """Say that this worker's runs are alive, three times in a lease."""
+        if time.monotonic() - self._renewed_at < self.settings.lease_s / 3:
+            return
+        for task_id in self._runs():
+            renew = partial(_renewed, node=self.node, lease_s=self.settings.lease_s)
+            move(self.room, task_id, renew)
+        self._renewed_at = time.monotonic()
+
+    def _tell_revokes(self) -> None:
+        """Write into the room what this worker has heard: revokes live in its memory only."""
+        heard = set(self._heard())
+        new = heard - self._revokes_told
+        if new:
+            self.room.add_revokes(new)
+        self._revokes_told = heard
+
+    def _read_revokes(self) -> None:
+        marks, now = self.room.revokes_since(self._revokes_read_at)
+        new = set(marks) - self._revokes_done
+        for mark in new:
+            if mark.startswith("id:"):
+                self.move(mark.removeprefix("id:"), _revoked)
+        stamps = {mark for mark in new if mark.startswith("stamp:")}
+        if stamps:
+            for record in self.room.scan():
+                if stamps.intersection(revoke_marks(record)):
+                    self.move(record.id, _revoked)
+        self._revokes_read_at = now - 1.0
+        self._revokes_done = set(marks)
+
+    def _keep_due_times(self) -> None:
+        while True:
+            page, now = self.room.due("clock", PAGE + len(self._abroad))
+            moved = 0
+            for record in page:
+                moved += self._isolated(record, partial(self._is_due, record, now))
+            if moved < PAGE:
+                return
+
+    def _is_due(self, record: Record, now: float) -> bool:
+        """Move one record on. True: it is out of the way of the next page."""
+        if record.ending and record.until in records.WAITING:
+            return self._send("end" if self.settings.cancel_on_revoke else "let_end", record)
+        settings = self.settings
+        if record.until in ("running", "replacing"):
+            reclaim = partial(records.reclaim, max_lost_runs=settings.max_lost_runs)
+            return self.move(record.id, lambda old, now: reclaim(old, now=now)) is not None
+        change = records.resend if record.until == "start" else records.wake
+        woken = self.move(
+            record.id,
+            lambda old, now: change(old, now=now, resend_after_s=settings.resend_after_s)
+            if old.step == record.step and old.due_at is not None and old.due_at <= now
+            else None,
+        )
+        if woken is not None:
+            self.later(partial(self._scribe.publish, woken))
+        return woken is not None
+
+    def _let_in(self, kind: str, per_minute: int) -> None:
+        """Wake the queue of submit slots, in order, at the allowed rate, a little ahead of the pool."""
+        lane, woken = f"slot:{kind}", self._woken[kind]
+        if not self.room.waiting(lane):
+            woken.clear()
+            return
+        for _ in range(len(woken)):
+            task_id, step = woken.popleft()
+            record, _ = self.room.read(task_id)
+            if record is not None and record.step == step:
+                woken.append((task_id, step))
+        free = min(self.room.slots_free(kind, per_minute), AHEAD) - len(woken)
+        if free <= 0:
+            return
+        page, _ = self.room.due(lane, free)
+        for record in page:
+            wake = partial(records.wake, resend_after_s=self.settings.resend_after_s)
+            moved = self.move(record.id, lambda old, now, wake=wake: wake(old, now=now))  # type: ignore[misc]
+            if moved is not None:
+                woken.append((moved.id, moved.step))
+                self.later(partial(self._scribe.publish, moved))
+
+    # --- looks ---------------------------------------------------------------------------------------------------
+
+    def way(self) -> tuple[looks.Way, int]:
+        """How jobs are looked at now, and how many there are."""
+        waiting = self.room.waiting("look")
+        works = time.monotonic() >= self._no_wait_until
+        return looks.way(waiting, long_polls=self.settings.long_polls, wait_works=works), waiting
+
+    def _send_looks(self) -> None:
+        way, waiting = self.way()
+        if not waiting:
+            return
+        if way == "long_poll":
+            room, wait_s = self.settings.long_polls - len(self._abroad), looks.WAIT_S
+        else:
+            self._budget = self._budget.at_time(time.monotonic())
+            room, wait_s = min(looks.READ_THREADS - len(self._abroad), int(self._budget.left)), 0
+        if room <= 0:
+            return
+        page, _ = self.room.due("look", room + len(self._abroad))
+        sent = 0
+        for record in page:
+            if sent < room:
+                sent += self._isolated(record, partial(self._send, "look", record, wait_s))
+        if way == "read":
+            self._budget = self._budget.spend(sent)
+
+    def _send(self, errand: str, record: Record, wait_s: int = 0) -> bool:
+        """Send somebody out for a record, unless somebody is out for it already."""
+        if record.id in self._abroad:
+            return False
+        self._abroad.add(record.id)
+        if errand == "let_end" or (errand == "end" and record.job_id is None):
+            self._seen(Seen("end", record, None, None, 0, 0.0))
+        else:
+            self._pool.send(errand, record, wait_s)  # type: ignore[arg-type]
+        return True
+
+    def _seen(self, seen: Seen) -> None:
+        self.later(partial(self._act_on, seen))
+
+    def _act_on(self, seen: Seen) -> None:
+        """What came back from a look; runs in the scribe's thread."""
+        try:
+            is_terminal = seen.job is not None and seen.job.is_terminal
+            if looks.is_wait_ignored(wait_s=seen.wait_s, took_s=seen.took_s, is_terminal=is_terminal):
+                if seen.error is None:
+                    logger.warning("the API ignores ?wait: single reads for %.0f s", looks.WAIT_PROBE_S)
+                    self._no_wait_until = time.monotonic() + looks.WAIT_PROBE_S
+            follow_up = self._scribe.act_on(seen)
+        finally:
+            self._abroad.discard(seen.record.id)
+        if follow_up is not None:
+            self._send("time_out", follow_up)
+
+    # --- small ones ----------------------------------------------------------------------------------------------
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Have the scribe do it."""
+        self._work.put(work)
+
+    def move(self, task_id: str, transition: Callable[[Record, float], Record | None]) -> Record | None:
+        """A transition under this watcher's token: refused once another one leads."""
+        token = self.token
+        return None if token is None else move(self.room, task_id, transition, token=token)
+
+    def _isolated(self, record: Record, act: Callable[[], bool]) -> bool:
+        """One bad record never stops the others; a room that is away stops all."""
+        try:
+            return act()
+        except RoomError:
+            raise
+        except FramelaneError as error:
+            logger.error("%s[%s]: passed over: %s", record.task, record.id, error)
+        except Exception:
+            logger.exception("%s[%s]: passed over", record.task, record.id)
+        return False
+
+
+def _renewed(record: Record, now: float, *, node: str, lease_s: float) -> Record | None:
+    return records.renew(record, node=node, now=now, lease_s=lease_s)
+
+
+def _revoked(record: Record, now: float) -> Record | None:
+    return records.revoke(record, reason="revoked", now=now)
