@@ -7,7 +7,8 @@
 An unofficial package, not affiliated with Framelane.
 """
 
-from framelane_celery.client import FramelaneClient
+from typing import TYPE_CHECKING, Any
+
 from framelane_celery.errors import (
     ApiError,
     DuplicateTask,
@@ -39,6 +40,9 @@ from framelane_celery.tasks import (
     transcribe,
 )
 
+if TYPE_CHECKING:
+    from framelane_celery.client import FramelaneClient
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -68,3 +72,12 @@ __all__ = [
     "super_resolution",
     "transcribe",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the HTTP client where it is asked for: a caller such as a Django view needs none."""
+    if name == "FramelaneClient":
+        from framelane_celery.client import FramelaneClient
+
+        return FramelaneClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

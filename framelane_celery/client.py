@@ -250,7 +250,11 @@ class FramelaneClient:
             body = _json(answer)
             link = body.get("url") if isinstance(body, dict) else None
         url = urljoin(answer.url, link) if isinstance(link, str) else ""
-        return url if urlsplit(url).scheme in ("http", "https") else None
+        if urlsplit(url).scheme in ("http", "https"):
+            return url
+        if answer.is_redirect:
+            raise ApiError("the API's link to the file is no web address", answer.status_code)
+        return None
 
     # -- account
 
@@ -351,6 +355,13 @@ class _NoAuth(AuthBase):
 _NO_AUTH = _NoAuth()
 
 
+class _Session(requests.Session):
+    """A session that adds nothing on a redirect, where `requests` looks into ~/.netrc again."""
+
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        prepared_request.headers.pop("Authorization", None)
+
+
 class _ReadsOnly(Retry):
     """Try a GET again, but not one that ran into its read timeout: a long-poll would hold its thread three times."""
 
@@ -372,14 +383,14 @@ class _ReadsOnly(Retry):
 
 
 def _new_session(auth: AuthBase) -> requests.Session:
-    session = requests.Session()
+    session = _Session()
     session.auth = auth
+    session.max_redirects = 5
     session.headers["User-Agent"] = "framelane-celery"
     if auth is _NO_AUTH:
         session.headers["Accept-Encoding"] = "identity"  # so that Content-Length is the size of the file
     retry = _ReadsOnly(
         total=2,
-        redirect=5,
         backoff_factor=0.1,
         status_forcelist=(502, 503, 504),
         allowed_methods=("GET",),

@@ -5,8 +5,10 @@ The keys that celery-progress reads (pending, current, total, percent, descripti
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from framelane_celery.errors import clean_text
 from framelane_celery.records import Record
 
 PROGRESS = "PROGRESS"
@@ -40,3 +42,22 @@ def has_news(before: dict[str, Any] | None, after: dict[str, Any] | None) -> boo
     """Whether a look saw anything that is worth writing down."""
     keys = ("status", "progress_percent", "progress_stage")
     return any((before or {}).get(key) != (after or {}).get(key) for key in keys)
+
+
+def shown_args(args: Sequence[Any]) -> str:
+    """Positional arguments as Flower and the log show them: no request body, no signed URL."""
+    return f"({', '.join(map(_shown, args))})"
+
+
+def shown_kwargs(kwargs: Mapping[str, Any]) -> str:
+    """Keyword arguments, likewise."""
+    return "{" + ", ".join(f"{name!r}: {_shown(value)}" for name, value in kwargs.items()) + "}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        is_job = "id" in value and "status" in value
+        return f"<job {value['id']}>" if is_job else f"<{', '.join(map(str, list(value)[:6]))}>"
+    if isinstance(value, (list, tuple)):
+        return f"<{len(value)} items>"
+    return clean_text(repr(value), 80)

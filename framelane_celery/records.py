@@ -272,9 +272,7 @@ def resend(record: Record, *, now: float, resend_after_s: float) -> Record | Non
     return replace(record, resends=resends, due_at=now + resend_delay_s(resends, resend_after_s))
 
 
-def reclaim(
-    record: Record, *, now: float, max_lost_runs: int, node: str | None = None
-) -> Record | None:
+def reclaim(record: Record, *, now: float, max_lost_runs: int, node: str | None = None) -> Record | None:
     """The run died: its lease has ended, or its own worker (``node``) saw it die. A wake-up is due at once.
 
     After ``max_lost_runs`` in a row the outcome is ``worker_lost``, and the next run only says so. If even that run

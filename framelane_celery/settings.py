@@ -43,7 +43,7 @@ _Rate = Annotated[int, Field(ge=1)]
 class FramelaneSettings(BaseModel):
     """All settings of one app. Build it with `resolve` or `settings_of`, which raise SettingsError."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     api_key: SecretStr | None = None
     base_url: str = "https://api.framelane.io"

@@ -78,7 +78,7 @@ _Instant = Annotated[datetime | None, BeforeValidator(_aware)]
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True, defer_build=True)
 
 
 class JobOutput(_Answer):

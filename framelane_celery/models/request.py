@@ -80,7 +80,7 @@ class WireModel(BaseModel):
         unknown = [str(name) for name in value if name not in cls.model_fields]
         if unknown:
             hints = "; ".join(cls._hint(name) for name in unknown[:_MOST_ERRORS_SHOWN])
-            raise wrong(hints, unknown[0])
+            raise wrong(hints, clean_text(unknown[0], 60))
         return dict(value)
 
     @classmethod

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 from framelane_celery.errors import RoomError, SettingsError
 from framelane_celery.records import Record
@@ -77,7 +77,10 @@ class Room(Protocol):
         """The task id whose record waits for this job: the place of hints."""
 
     def lead(self, owner: str, ttl_s: float) -> int | None:
-        """Become, or stay, the namespace's one active watcher. The token, new with each change of owner; None: another is."""
+        """Become, or stay, the one active watcher of the namespace; the token, or None: another is.
+
+        The token is new and larger with each change of owner. Who is late keeps it as long as nobody has taken over.
+        """
 
     def resign(self, owner: str) -> None:
         """Hand the lead over at once."""
@@ -137,18 +140,27 @@ _rooms: dict[tuple[int, str, str], Room] = {}
 _lock = threading.Lock()
 
 
+def _after_fork() -> None:
+    """A lock that another thread held at the fork would stay held for ever in the child."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def room_of(app: Celery, settings: FramelaneSettings) -> Room:
     """This process's room of an app: one per process (a fork opens its own), store and namespace."""
     url = settings.room_url.get_secret_value() if settings.room_url else ""
     key = (os.getpid(), url, settings.namespace or "")
     with _lock:
         if key not in _rooms:
-            _rooms[key] = open_room(url, settings.namespace or "", key_prefix=_key_prefix(app))
+            _rooms[key] = open_room(url, settings.namespace or "", options=_transport_options(app))
         return _rooms[key]
 
 
-def open_room(url: str, namespace: str, *, key_prefix: str = "") -> Room:
-    """Open the store that a URL names.
+def open_room(url: str, namespace: str, *, options: Mapping[str, Any] | None = None) -> Room:
+    """Open the store that a URL names; ``options`` are Celery's transport options, for Redis.
 
     Raises: SettingsError, if its driver is not installed or no store is behind such a URL; RoomError.
     """
@@ -156,7 +168,7 @@ def open_room(url: str, namespace: str, *, key_prefix: str = "") -> Room:
     if scheme in ("redis", "rediss", "sentinel"):
         from framelane_celery.room.redis import RedisRoom
 
-        return RedisRoom.from_url(url, namespace, key_prefix=key_prefix)
+        return RedisRoom.from_url(url, namespace, options or {})
     if scheme in ("sqlite", "postgresql"):
         from framelane_celery.room.sql import SqlRoom
 
@@ -166,10 +178,6 @@ def open_room(url: str, namespace: str, *, key_prefix: str = "") -> Room:
     )
 
 
-def _key_prefix(app: Celery) -> str:
-    """The user's ``global_keyprefix``: ours goes in front of our keys too, so that one ACL rule covers all."""
-    for name in ("broker_transport_options", "result_backend_transport_options"):
-        prefix = (app.conf.get(name) or {}).get("global_keyprefix")
-        if prefix:
-            return str(prefix)
-    return ""
+def _transport_options(app: Celery) -> dict[str, Any]:
+    """What the user has told Celery about Redis: `global_keyprefix`, and the names that Sentinel needs."""
+    return {**(app.conf.result_backend_transport_options or {}), **(app.conf.broker_transport_options or {})}

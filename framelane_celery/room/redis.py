@@ -8,8 +8,10 @@ Keys, all after ``<global_keyprefix>{framelane:<namespace>}:``
     lane:<lane>        sorted set of task ids by due time
     open               sorted set of the task ids that are not done, by the record's age
     jobs               hash: job id -> task id, while the record waits for the job
-    slots:<bucket>     sorted set: the submit slots taken in the last minute;  brake:<bucket>: until when nobody gets one
-    lead               hash: owner, token, until;  revokes: sorted set of marks by the time of their writing
+    slots:<bucket>     sorted set: the submit slots taken in the last minute
+    brake:<bucket>     until when nobody gets one
+    lead               hash: owner, token, until
+    revokes            sorted set of marks by the time of their writing
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ _TIMEOUT_S: Final = 5.0
 _PAGE: Final = 200
 _ROW: Final = ("until", "step", "version", "due_at", "call", "request", "state")
 _SCRIPTS: Final = (
-    "write", "page", "lead", "resign", "brake", "slots_free", "add_revokes", "revokes_since", "is_revoked",
+    "write", "forget", "page", "lead", "resign", "brake", "slots_free", "add_revokes", "revokes_since", "is_revoked",
 )  # fmt: skip
 
 
@@ -49,6 +51,7 @@ class RedisRoom:
 
     def __init__(self, client: Redis, namespace: str, *, key_prefix: str = "") -> None:
         self.namespace = namespace
+        # The user's global_keyprefix in front: one ACL rule covers Celery's keys and ours.
         self._prefix = f"{key_prefix}{{framelane:{namespace}}}:"
         self._client = client
         self._foreign = ForeignRecords()
@@ -58,15 +61,13 @@ class RedisRoom:
         self._scripts: dict[str, Any] = {name: client.register_script(text) for name, text in texts.items()}
 
     @classmethod
-    def from_url(
-        cls, url: str, namespace: str, *, key_prefix: str = "", options: Mapping[str, Any] | None = None
-    ) -> RedisRoom:
+    def from_url(cls, url: str, namespace: str, options: Mapping[str, Any]) -> RedisRoom:
         """Open ``redis://``, ``rediss://`` or ``sentinel://h1:26379;sentinel://h2:26379/0?master_name=…``.
 
-        ``options`` are Celery's transport options, of which `master_name` and `sentinel_kwargs` are read.
+        Of Celery's transport options, `global_keyprefix`, `master_name` and `sentinel_kwargs` are read.
         Raises: SettingsError. Nothing is connected yet.
         """
-        return cls(_client_of(url, options or {}), namespace, key_prefix=key_prefix)
+        return cls(_client_of(url, options), namespace, key_prefix=str(options.get("global_keyprefix") or ""))
 
     # --- records ---
 
@@ -117,6 +118,9 @@ class RedisRoom:
             *(len(dropped), *dropped, *stored),
         )
         return self._run("write", [self._key("record", new.id)], *arguments)
+
+    def forget(self, record: Record) -> None:
+        self._run("forget", [self._key("record", record.id)], record.id, record.version)
 
     # --- what to look at ---
 
@@ -209,7 +213,7 @@ class RedisRoom:
         except (RedisError, OSError) as error:
             if isinstance(error, ReadOnlyError):  # a fail-over: these connections lead to a replica now
                 self._client.connection_pool.disconnect(inuse_connections=False)
-            password = str(self._client.get_connection_kwargs().get("password") or "")
+            password = str(self._client.connection_pool.connection_kwargs.get("password") or "")
             text = str(error).replace(password, "…") if password else str(error)
             raise RoomError(f"the room on Redis: {type(error).__name__}: {text[:300]}") from None
 
@@ -217,7 +221,9 @@ class RedisRoom:
 def _load(task_id: str, row: Sequence[bytes | None]) -> Record:
     """Rebuild a record from its hash. Raises: ForeignRecord."""
     try:
-        until, step, version, due_at, call, request, state = (value and value.decode() for value in row)
+        until, step, version, due_at, call, request, state = (
+            None if value is None else value.decode() for value in row
+        )
         if until is None or step is None or version is None or call is None or state is None:
             raise ValueError("a field is missing")
         return load_record(
@@ -287,6 +293,7 @@ def _sentinel_client(url: str, options: Mapping[str, Any], settings: dict[str, A
     database = next((part.path.strip("/") for part in parts if part.path.strip("/")), "0")
     sentinels = [(part.hostname or "localhost", part.port or 26379) for part in parts]
     timeouts = {name: settings[name] for name in ("socket_timeout", "socket_connect_timeout")}
-    sentinel = Sentinel(sentinels, sentinel_kwargs=timeouts | dict(options.get("sentinel_kwargs") or {}))
+    make_sentinel: Any = Sentinel  # redis-py leaves it untyped
+    sentinel = make_sentinel(sentinels, sentinel_kwargs=timeouts | dict(options.get("sentinel_kwargs") or {}))
     master: Redis = sentinel.master_for(str(master_name), db=int(database), **settings)
     return master

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from framelane_celery.records import ForeignRecord, Record
 
@@ -24,6 +25,33 @@ def is_mortal(record: Record) -> bool:
 def indexed_job(record: Record) -> str | None:
     """The job that leads to this record: the place of hints."""
     return record.job_id if record.until == "job" else None
+
+
+class Slots(NamedTuple):
+    """The submit slots of one bucket. On Redis the same is lua/write.lua, slots_free.lua and brake.lua."""
+
+    taken: tuple[float, ...] = ()
+    brake_until: float = 0.0
+
+    @classmethod
+    def from_text(cls, text: str) -> Slots:
+        stored = json.loads(text)
+        return cls(tuple(stored.get("taken", ())), stored.get("brake_until", 0.0))
+
+    def to_text(self) -> str:
+        return json.dumps(self._asdict())
+
+    def free(self, per_minute: int, now: float) -> int:
+        """How many could be taken now: at most ``per_minute`` in any minute, none while braked."""
+        taken = sum(at > now - SLOT_WINDOW_S for at in self.taken)
+        return 0 if self.brake_until > now else max(0, per_minute - taken)
+
+    def take(self, now: float) -> Slots:
+        return self._replace(taken=(*(at for at in self.taken if at > now - SLOT_WINDOW_S), now))
+
+    def brake(self, until: float) -> Slots:
+        """A longer brake that is on stays."""
+        return self._replace(brake_until=max(self.brake_until, until))
 
 
 class ForeignRecords:

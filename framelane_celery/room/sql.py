@@ -6,33 +6,20 @@ on SQLite it is the only one that writes. Time is the database's clock.
 
 from __future__ import annotations
 
-import json
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from framelane_celery.errors import RoomError, SettingsError
+from framelane_celery.errors import SettingsError
 from framelane_celery.records import Record, dump_state, load_record
 from framelane_celery.room import FOREIGN_S, REVOKE_S, TOMBSTONE_S, Saved, SlotClaim
-from framelane_celery.room.rules import SLOT_WINDOW_S, ForeignRecords, indexed_job, is_mortal
+from framelane_celery.room.rules import ForeignRecords, Slots, indexed_job, is_mortal
 
 try:
     import sqlalchemy as sa
-    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine import Connection
 
-    from framelane_celery.room.sql_engine import (
-        BUSY_TIMEOUT_S,
-        clock_of,
-        engine_of,
-        insert_of,
-        make_tables,
-        reader_of,
-        records,
-        room,
-    )
+    from framelane_celery.room.database import Database, records, room
 except ImportError as error:
     raise SettingsError(
         "room_url: a room in SQL needs SQLAlchemy: pip install 'framelane-celery[sql]',"
@@ -40,47 +27,40 @@ except ImportError as error:
     ) from error
 
 _PAGE: Final = 200
+_PURGE_PAGE: Final = 2000
 _ROW = [records.c[name] for name in ("id", "until", "step", "version", "due_at", "call", "request", "state")]
-
-_T = TypeVar("_T")
 
 
 class SqlRoom:
     """See `framelane_celery.room.Room` for what each method promises."""
 
-    def __init__(self, engine: Engine, namespace: str) -> None:
+    def __init__(self, database: Database, namespace: str) -> None:
         self.namespace = namespace
-        self._engine = engine
-        self._reader = reader_of(engine)
-        self._clock = clock_of(engine)
-        self._is_sqlite = engine.dialect.name == "sqlite"
-        # Threads of one process take turns here instead of in SQLite's busy loop, which knows no order.
-        self._turn: AbstractContextManager[Any] = threading.Lock() if self._is_sqlite else nullcontext()
-        self._insert = insert_of(engine)
+        self._database = database
+        self._read, self._write, self._clock = database.read, database.write, database.clock
         self._foreign = ForeignRecords()
-        self._making = threading.Lock()
-        self._is_made = False
 
     @classmethod
     def from_url(cls, url: str, namespace: str) -> SqlRoom:
         """Open ``postgresql://`` or ``sqlite:///file``. Raises: SettingsError. Nothing is connected yet."""
-        return cls(engine_of(url), namespace)
+        return cls(Database.from_url(url), namespace)
 
     # --- records ---
 
     def create(self, record: Record) -> Record | None:
         row = self._row(record) | {"version": record.version}
-        insert = self._insert(records).values(namespace=self.namespace, id=record.id, **row)
+        insert = self._database.insert(records).values(namespace=self.namespace, id=record.id, **row)
         # A tombstone that has outlived its life is as good as purged.
         insert = insert.on_conflict_do_update(
-            index_elements=["namespace", "id"], set_=row, where=records.c.expires_at <= self._clock
-        )
-        while True:
-            if self._write(lambda connection: connection.execute(insert).rowcount, is_alone=True) == 1:
-                return None
+            index_elements=["namespace", "id"],
+            set_={name: insert.excluded[name] for name in row},
+            where=records.c.expires_at <= self._clock,
+        ).returning(records.c.id)
+        while not self._write(partial(_all, insert), is_alone=True):
             there, _ = self.read(record.id)
             if there is not None:
                 return there
+        return None
 
     def read(self, task_id: str) -> tuple[Record | None, float]:
         one = sa.select(sa.literal(1).label("one")).subquery()
@@ -106,6 +86,11 @@ class SqlRoom:
                 return "no_slot"
         change = sa.update(records).where(mine).values(**self._row(new, old), version=old.version + 1)
         return "saved" if connection.execute(change).rowcount == 1 else "conflict"
+
+    def forget(self, record: Record) -> None:
+        mine = sa.and_(records.c.namespace == self.namespace, records.c.id == record.id)
+        forget = sa.delete(records).where(mine, records.c.version == record.version)
+        self._write(partial(_execute, forget), is_alone=True)
 
     def _row(self, new: Record, old: Record | None = None) -> dict[str, Any]:
         """The columns of a record, but for its id and version; of the texts only those that have changed."""
@@ -179,27 +164,19 @@ class SqlRoom:
         return row is not None and row.value != "" and row.token == token
 
     def resign(self, owner: str) -> None:
-        mine = sa.and_(room.c.namespace == self.namespace, room.c.name == "lead", room.c.value == owner)
-        leave = sa.update(room).where(mine).values(value="", expires_at=0.0)
+        leave = sa.update(room).where(self._is_named("lead"), room.c.value == owner).values(value="", expires_at=0.0)
         self._write(partial(_execute, leave), is_alone=True)
 
     # --- slots ---
 
     def _take_slot(self, connection: Connection, claim: SlotClaim) -> bool:
-        name = f"slots:{claim.bucket}"
-        slots, now = self._slots(connection, name)
-        taken = _still_taken(slots, now)
-        if slots.get("brake_until", 0.0) > now or len(taken) >= claim.per_minute:
+        slots, now = self._slots(connection, claim.bucket)
+        if slots.free(claim.per_minute, now) == 0:
             return False
         if not claim.from_queue and self._is_queued(connection, claim.bucket, now):
             return False
-        self._set_row(connection, name, value=json.dumps(slots | {"taken": [*taken, now]}))
+        self._set_slots(connection, claim.bucket, slots.take(now))
         return True
-
-    def _slots(self, connection: Connection, name: str) -> tuple[dict[str, Any], float]:
-        self._make_row(connection, name, value="{}")
-        slots: dict[str, Any] = json.loads(self._locked(connection, name).value)
-        return slots, self._now(connection)
 
     def _is_queued(self, connection: Connection, bucket: str, now: float) -> bool:
         in_queue = sa.and_(records.c.namespace == self.namespace, records.c.lane == f"slot:{bucket}")
@@ -207,25 +184,30 @@ class SqlRoom:
         return connection.execute(query).first() is not None
 
     def brake(self, bucket: str, for_s: float) -> None:
-        self._write(lambda connection: self._brake(connection, f"slots:{bucket}", for_s))
+        def work(connection: Connection) -> None:
+            slots, now = self._slots(connection, bucket)
+            self._set_slots(connection, bucket, slots.brake(now + for_s))
 
-    def _brake(self, connection: Connection, name: str, for_s: float) -> None:
-        slots, now = self._slots(connection, name)
-        slots["brake_until"] = max(slots.get("brake_until", 0.0), now + for_s)
-        self._set_row(connection, name, value=json.dumps(slots))
+        self._write(work)
 
     def slots_free(self, bucket: str, per_minute: int) -> int:
-        mine = sa.and_(room.c.namespace == self.namespace, room.c.name == f"slots:{bucket}")
-        query = sa.select(room.c.value, self._clock.label("now")).where(mine)
+        query = sa.select(room.c.value, self._clock.label("now")).where(self._is_named(f"slots:{bucket}"))
         row = self._read(lambda connection: connection.execute(query).first())
-        slots, now = (json.loads(row.value), row.now) if row is not None else ({}, 0.0)
-        return 0 if slots.get("brake_until", 0.0) > now else max(0, per_minute - len(_still_taken(slots, now)))
+        return per_minute if row is None else Slots.from_text(row.value).free(per_minute, row.now)
+
+    def _slots(self, connection: Connection, bucket: str) -> tuple[Slots, float]:
+        self._make_row(connection, f"slots:{bucket}", value="{}")
+        row = self._locked(connection, f"slots:{bucket}")
+        return Slots.from_text(row.value), self._now(connection)  # the clock after the lock: who waits takes it later
+
+    def _set_slots(self, connection: Connection, bucket: str, slots: Slots) -> None:
+        self._set_row(connection, f"slots:{bucket}", value=slots.to_text())
 
     # --- revokes ---
 
     def add_revokes(self, marks: Iterable[str]) -> None:
         rows = [{"namespace": self.namespace, "name": f"revoke:{mark}", "value": ""} for mark in sorted(set(marks))]
-        insert = self._insert(room).values(expires_at=self._clock + REVOKE_S)
+        insert = self._database.insert(room).values(expires_at=self._clock + REVOKE_S)
         insert = insert.on_conflict_do_update(
             index_elements=["namespace", "name"], set_={"expires_at": insert.excluded.expires_at}
         )
@@ -252,17 +234,18 @@ class SqlRoom:
     # --- upkeep ---
 
     def purge(self) -> int:
-        over = sa.delete(records).where(records.c.namespace == self.namespace, records.c.expires_at <= self._clock)
-        revokes = sa.delete(room).where(self._is_revoke(), room.c.expires_at < self._clock)
-
-        def work(connection: Connection) -> int:
-            connection.execute(revokes)
-            return connection.execute(over).rowcount
-
-        return self._write(work)
+        """In small bites, so that nobody waits long for a lock."""
+        is_over = sa.and_(records.c.namespace == self.namespace, records.c.expires_at <= self._clock)
+        bite = sa.select(records.c.id).where(is_over).limit(_PURGE_PAGE).scalar_subquery()
+        purge = sa.delete(records).where(is_over, records.c.id.in_(bite))
+        self._write(partial(_execute, sa.delete(room).where(self._is_revoke(), room.c.expires_at < self._clock)))
+        purged = 0
+        while count := self._write(partial(_execute, purge), is_alone=True):
+            purged += count
+        return purged
 
     def close(self) -> None:
-        self._engine.dispose()
+        self._database.close()
 
     def _is_alive(self) -> sa.ColumnElement[bool]:
         return sa.or_(records.c.expires_at.is_(None), records.c.expires_at > self._clock)
@@ -272,59 +255,18 @@ class SqlRoom:
 
     def _make_row(self, connection: Connection, name: str, value: str = "") -> None:
         row = {"namespace": self.namespace, "name": name, "value": value}
-        connection.execute(self._insert(room).values(**row).on_conflict_do_nothing())
+        connection.execute(self._database.insert(room).values(**row).on_conflict_do_nothing())
 
     def _locked(self, connection: Connection, name: str, *, is_shared: bool = False) -> Any:
         """A row of the small table, which stays as it is until the transaction ends."""
-        mine = sa.and_(room.c.namespace == self.namespace, room.c.name == name)
-        return connection.execute(sa.select(room).where(mine).with_for_update(read=is_shared)).first()
+        query = sa.select(room).where(self._is_named(name))
+        return connection.execute(query.with_for_update(read=is_shared)).first()
 
     def _set_row(self, connection: Connection, name: str, **values: Any) -> None:
-        mine = sa.and_(room.c.namespace == self.namespace, room.c.name == name)
-        connection.execute(sa.update(room).where(mine).values(**values))
+        connection.execute(sa.update(room).where(self._is_named(name)).values(**values))
 
-    def _read(self, work: Callable[[Connection], _T]) -> _T:
-        return self._run(self._reader, work)
-
-    def _write(self, work: Callable[[Connection], _T], *, is_alone: bool = False) -> _T:
-        """Run a transaction; ``is_alone``: it is a single statement."""
-        with self._turn:
-            return self._run(self._reader if is_alone and not self._is_sqlite else self._engine, work)
-
-    def _run(self, engine: Engine, work: Callable[[Connection], _T]) -> _T:
-        ends_at = time.monotonic() + BUSY_TIMEOUT_S
-        with self._reaching():
-            self._make_tables()
-            while True:
-                try:
-                    with engine.begin() as connection:
-                        return work(connection)
-                except sa.exc.OperationalError as error:
-                    # Some of SQLite's locks do not wait for the busy timeout (recovery of the log, a checkpoint).
-                    if not (self._is_sqlite and "locked" in str(error.orig)) or time.monotonic() > ends_at:
-                        raise
-                    time.sleep(0.01)
-
-    def _make_tables(self) -> None:
-        if not self._is_made:
-            with self._making:
-                if not self._is_made:
-                    make_tables(self._engine)
-                    self._is_made = True
-
-    @contextmanager
-    def _reaching(self) -> Iterator[None]:
-        """Whatever goes wrong between us and the database is a RoomError, and shows neither a password nor a value."""
-        try:
-            yield
-        except (sa.exc.SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error, OSError) as error:
-            cause = getattr(error, "orig", None) or error
-            text = ""
-            if isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):  # others may quote what we stored
-                text = ": " + " ".join(str(cause).split())[:300]
-            password = str(self._engine.url.password or "")
-            text = text.replace(password, "…") if password else text
-            raise RoomError(f"the room in SQL: {type(cause).__name__}{text}") from None
+    def _is_named(self, name: str) -> sa.ColumnElement[bool]:
+        return sa.and_(room.c.namespace == self.namespace, room.c.name == name)
 
 
 def _load(row: Any) -> Record:
@@ -333,10 +275,6 @@ def _load(row: Any) -> Record:
     return load_record(
         id=task_id, until=until, step=step, version=version, due_at=due_at, call=call, request=request, state=state
     )
-
-
-def _still_taken(slots: dict[str, Any], now: float) -> list[float]:
-    return [at for at in slots.get("taken", ()) if at > now - SLOT_WINDOW_S]
 
 
 def _execute(statement: Any, connection: Connection) -> int:

@@ -7,14 +7,13 @@ from typing import Any, ClassVar
 
 from celery import shared_task
 
-from framelane_celery.client import shared_client
 from framelane_celery.errors import InvalidArguments
 from framelane_celery.models import (
     GazeRedirectRequest,
     Job,
+    JobRequest,
     RemoveBackgroundRequest,
     RenderRequest,
-    JobRequest,
     SuperResolutionRequest,
     TranscribeRequest,
     parse_request,
@@ -45,7 +44,9 @@ class BuiltinTask(FramelaneTask):
         elif isinstance(request, JobRequest):
             request = request.model_dump(mode="json", exclude_unset=True)
         elif request is not None and not isinstance(request, Mapping):
-            raise InvalidArguments(f"{self.name}: {type(request).__name__} is not a request: give a dict or a model", None)
+            raise InvalidArguments(
+                f"{self.name}: {type(request).__name__} is not a request: give a dict or a model", None
+            )
         return parse_request(self.request_class, {**(request or {}), **fields})
 
     def _fresh_url(self, job: Mapping[str, Any]) -> str:
@@ -55,6 +56,8 @@ class BuiltinTask(FramelaneTask):
                 "takes the job and returns a RenderRequest with its link",
                 None,
             )
+        from framelane_celery.client import shared_client  # requests is imported only where HTTP is spoken
+
         known = Job.model_validate(job)
         return shared_client(self.settings).download_url(known.kind or "task", known.id)
 

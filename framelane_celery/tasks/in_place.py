@@ -25,9 +25,7 @@ LIVE_HOST = "api.framelane.io"
 WAIT_S = 25
 
 
-def run_in_place(
-    task: FramelaneTask, body: Callable[[], Any], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> Any:
+def run_in_place(task: FramelaneTask, body: Callable[[], Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Submit what the body returns and wait for the job.
 
     Raises: SettingsError for the live host (a test must not pay); ApiError, TransportError, JobError.

@@ -18,7 +18,6 @@ from celery import states
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 from framelane_celery import pacing, records, wakeups
-from framelane_celery.client import FramelaneClient, shared_client
 from framelane_celery.errors import (
     FramelaneError,
     InternalError,
@@ -38,6 +37,7 @@ from framelane_celery.room import SlotClaim, move, stored
 if TYPE_CHECKING:
     from celery.app.task import Context
 
+    from framelane_celery.client import FramelaneClient
     from framelane_celery.settings import FramelaneSettings
     from framelane_celery.tasks.task import FramelaneTask
 
@@ -89,6 +89,8 @@ class WorkerRun:
 
     @property
     def client(self) -> FramelaneClient:
+        from framelane_celery.client import shared_client  # requests is imported only where HTTP is spoken
+
         return shared_client(self.settings)
 
     def perform(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -216,9 +218,7 @@ class WorkerRun:
         deadline_s = self.task.deadline_s or self.settings.deadline_s
 
         def accept(old: Record, now: float) -> Record | None:
-            return records.accept(
-                old, run_id=self.run_id, job=job.to_json(), kind=kind, now=now, deadline_s=deadline_s
-            )
+            return records.accept(old, run_id=self.run_id, job=job.to_json(), kind=kind, now=now, deadline_s=deadline_s)
 
         seen = accept(self.record, self.task.app.now().timestamp())
         if seen is not None:
@@ -236,7 +236,7 @@ class WorkerRun:
         """The POST may be repeated: same bytes, same key, later. It costs no attempt."""
         if self.record.pauses >= PAUSES_MAX:
             raise error
-        wait_s = pacing.pause_s(getattr(error, "retry_after_s", None), self.record.pauses, chance=random.random())  # noqa: S311
+        wait_s = pacing.pause_s(getattr(error, "retry_after_s", None), self.record.pauses, chance=random.random())
         if isinstance(error, RateLimited):
             self.room.brake(self.record.job_kind or self.task.job_kind, wait_s)
         logger.info("%s[%s]: submitted again in %.1f s: %s", self.task.name, self.record.id, wait_s, error)
@@ -267,9 +267,7 @@ class WorkerRun:
         if record.lost_runs and self.task.AsyncResult(record.id).state == states.SUCCESS:
             # A run before this one died after it stored its result, so its tail is out. Only the chord may not know.
             self.request.callbacks = self.request.chain = None
-        self._move(
-            lambda old, now: records.hold_lease(old, run_id=self.run_id, now=now, lease_s=self.settings.lease_s)
-        )
+        self._move(lambda old, now: records.hold_lease(old, run_id=self.run_id, now=now, lease_s=self.settings.lease_s))
         if outcome != "completed":
             raise error_of(record)
         return result

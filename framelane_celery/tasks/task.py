@@ -17,7 +17,8 @@ from kombu.exceptions import OperationalError
 from pydantic import BaseModel
 
 from framelane_celery import records, wakeups
-from framelane_celery.errors import DuplicateTask, FramelaneError, JobError, RoomError
+from framelane_celery.errors import DuplicateTask, FramelaneError, JobError
+from framelane_celery.monitoring import shown_args, shown_kwargs
 from framelane_celery.records import Record
 from framelane_celery.room import Room, move, room_of
 from framelane_celery.settings import FramelaneSettings, settings_of
@@ -53,6 +54,8 @@ class FramelaneTask(Task):  # type: ignore[misc]
     throws = (JobError,)
     # STARTED would be stored over PROGRESS, and by a stale message even over the end.
     track_started = False
+    # The log and the task-succeeded event show a result's first letters: the job's id, not its signed URL.
+    resultrepr_maxsize = 160
     Request = "framelane_celery.watching.request:FramelaneRequest"
 
     job_kind: ClassVar[str] = "render"
@@ -104,6 +107,8 @@ class FramelaneTask(Task):  # type: ignore[misc]
         own = {name: value for name in _OWN_OPTIONS if (value := getattr(self, name, None)) is not None}
         shadow = shadow or self.shadow_name(args, kwargs, options)
         options = {**own, **options, "link": link, "link_error": link_error, "shadow": shadow}
+        options.setdefault("argsrepr", shown_args(args))
+        options.setdefault("kwargsrepr", shown_kwargs(kwargs))
         self._add_origin(options, task_id, parent)
         self._write_and_publish(task_id, wakeups.call_of(self, args, kwargs, options), options, producer, parent)
         result = self.AsyncResult(task_id)
@@ -229,7 +234,9 @@ class FramelaneTask(Task):  # type: ignore[misc]
         finally:
             run.end_replacing()
 
-    def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any) -> None:
+    def update_state(
+        self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any
+    ) -> None:
         """Store a state, unless the task ignores results or the state is IGNORED.
 
         celery-progress stores IGNORED from ``task_postrun``, over the PROGRESS of a task that waits.

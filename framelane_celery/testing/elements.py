@@ -55,8 +55,9 @@ _VISUAL: dict[str, Rule] = {
     "opacity": _PERCENT,
     "z_index": integer(),
     "blend_mode": nullable(one_of(*_BLENDS)),
-    **dict.fromkeys(("color_overlay", "border_color", "shadow_color"), nullable(hex_color)),
-    **dict.fromkeys(("border_width", "shadow_blur"), nullable(_ZERO_UP)),
+    "color_overlay": nullable(hex_color),
+    **dict.fromkeys(("border_color", "shadow_color"), nullable(text())),
+    **dict.fromkeys(("border_radius", "border_width", "shadow_blur", "shadow_x", "shadow_y"), nullable(dimension)),
 }
 _PICTURE: dict[str, Rule] = {
     **dict.fromkeys(("crop_top", "crop_bottom", "crop_left", "crop_right"), number(0, 1)),
@@ -80,13 +81,13 @@ _TEXT: dict[str, Rule] = {
     "font_size": _LENGTH,
     "font_weight": integer(100, 900),
     "font_style": one_of("normal", "italic", "bold", "bolditalic"),
-    "text_color": hex_color,
+    "text_color": text(1),
     "text_align": one_of("left", "center", "right"),
     "text_decoration": one_of("none", "underline", "strikethrough"),
     "tracking": number(),
     "leading": number(),
-    **dict.fromkeys(("stroke_color", "background_color"), nullable(hex_color)),
-    "stroke_width": nullable(_ZERO_UP),
+    **dict.fromkeys(("stroke_color", "background_color"), nullable(text())),
+    **dict.fromkeys(("stroke_width", "x_padding", "y_padding"), nullable(dimension)),
     "background_opacity": _PERCENT,
     "text_wrap": one_of("wrap", "nowrap"),
     "animation_preset": nullable(text()),
@@ -139,9 +140,10 @@ def check_transitions(transitions: Any, elements: Any) -> list[Problem]:
     Source: the codes TRANSITION_SELF and DANGLING_TRANSITION, site renderRequestSchema.ts (quotes invariants.py).
     """
     problems = check_items(transitions, ("transitions",), _TRANSITION, ("type", "duration"))
-    if problems or not transitions:
+    if problems or not transitions or not (elements is None or isinstance(elements, list)):
         return problems
-    known = {element.get("id") for element in elements or [] if isinstance(element, dict)} - {"", None}
+    named = [element.get("id") for element in elements if isinstance(element, dict)] if elements else []
+    known = {name for name in named if isinstance(name, str) and name}
     for at, transition in enumerate(transitions):
         ends = {name: transition[name] for name in ("from_id", "to_id") if transition.get(name)}
         if len(ends) == 2 and ends["from_id"] == ends["to_id"]:

@@ -37,7 +37,8 @@ class Storage:
         if has_authorization:
             raise Refusal(400, "invalid_request", "A signed URL takes no Authorization header: the key has leaked.")
         expires = query.get("expires", "")
-        if not hmac.compare_digest(self._signature(path, expires), query.get("signature", "")):
+        given = query.get("signature", "").encode()
+        if not hmac.compare_digest(self._signature(path, expires).encode(), given):
             raise Refusal(403, "forbidden", "The signature does not match.")
         if self._clock.now() >= float(expires):
             raise Refusal(403, "forbidden", "The signed URL has expired.")

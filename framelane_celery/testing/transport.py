@@ -86,6 +86,7 @@ class _Handler(WSGIRequestHandler):
     wbufsize = -1  # head and body of an answer in one segment
     respond: Callable[[Request], Response]
     connections: Connections
+    is_reset = False
 
     def setup(self) -> None:
         super().setup()
@@ -94,6 +95,8 @@ class _Handler(WSGIRequestHandler):
     def finish(self) -> None:
         with contextlib.suppress(OSError):
             super().finish()
+        if self.is_reset:
+            self.connection.close()  # with no time to linger this sends RST; what comes next would send FIN first
         self.connections.discard(self.connection)
 
     def run_wsgi(self) -> None:
@@ -134,10 +137,7 @@ class _Handler(WSGIRequestHandler):
         self.close_connection = True
         if dropped.is_reset:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.rfile.close()
-            self.wfile.close()
-            self.connections.discard(self.connection)
-            self.connection.close()  # with no time to linger, closing sends RST
+            self.is_reset = True
 
     def log(self, type: str, message: str, *args: Any) -> None:
         """Say nothing: the ledger has it."""

@@ -6,6 +6,7 @@ pace while hints arrive will be decided here too.)
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -31,9 +32,17 @@ def way(waiting: int, *, long_polls: int, wait_works: bool) -> Way:
     return "long_poll" if wait_works and waiting <= long_polls else "read"
 
 
+def wait_s(chosen: Way, deadline_at: float | None, now: float) -> int:
+    """How long the server may hold one look: to the deadline, rounded up to a second. 0: answer at once."""
+    if chosen == "read":
+        return 0
+    left_s = WAIT_S if deadline_at is None else math.ceil(deadline_at - now)
+    return max(1, min(WAIT_S, left_s))
+
+
 def is_wait_ignored(*, wait_s: int, took_s: float, is_terminal: bool) -> bool:
     """Whether the server answered a long-poll at once though the job goes on."""
-    return wait_s > 0 and not is_terminal and took_s < 1.0
+    return wait_s > 1 and not is_terminal and took_s < 1.0
 
 
 def next_look_s(chosen: Way, waiting: int, reads_per_minute: int) -> float:

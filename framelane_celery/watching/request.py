@@ -34,9 +34,7 @@ class FramelaneRequest(Request):  # type: ignore[misc]
         if isinstance(error, (WorkerLostError, SystemExit)):
             settings = settings_of(self.app)
             self._move(
-                lambda old, now: records.reclaim(
-                    old, now=now, max_lost_runs=settings.max_lost_runs, node=self.hostname
-                )
+                lambda old, now: records.reclaim(old, now=now, max_lost_runs=settings.max_lost_runs, node=self.hostname)
             )
 
     def _move(self, transition: Callable[[Record, float], Record | None]) -> None:

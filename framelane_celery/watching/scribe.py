@@ -10,6 +10,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from celery import states
 from celery.exceptions import TaskRevokedError
 
 from framelane_celery import records, wakeups
@@ -107,9 +108,11 @@ class Scribe:
         reported_at = self._show(record, job, now, next_look_at)
         self._watcher.move(
             record.id,
-            lambda old, _: records.looked(old, job=job, next_look_at=next_look_at, reported_at=reported_at)
-            if old.step == record.step
-            else None,
+            lambda old, _: (
+                records.looked(old, job=job, next_look_at=next_look_at, reported_at=reported_at)
+                if old.step == record.step
+                else None
+            ),
         )
 
     def _show(self, record: Record, job: dict[str, object] | None, now: float, next_look_at: float) -> float | None:
@@ -136,10 +139,9 @@ class Scribe:
         context = wakeups.context_of(record)
         reason = record.ending or "revoked"
         backend = self._backend(record)
-        backend.mark_as_revoked(record.id, reason, request=context, store_result=not context.ignore_result)
-        self._send_event(
-            "task-revoked", record.id, terminated=False, signum=None, expired=reason == "expired"
-        )
+        if backend.get_state(record.id) != states.REVOKED:  # a worker that heard it may have been first
+            backend.mark_as_revoked(record.id, reason, request=context, store_result=not context.ignore_result)
+        self._send_event("task-revoked", record.id, terminated=False, signum=None, expired=reason == "expired")
         self._watcher.move(record.id, lambda old, now: records.end(old, now=now))
         logger.info("%s[%s]: %s", record.task, record.id, TaskRevokedError(reason))
 

@@ -25,9 +25,9 @@ from framelane_celery.errors import FramelaneError, RoomError
 from framelane_celery.records import Record
 from framelane_celery.room import Room, move
 from framelane_celery.settings import FramelaneSettings
+from framelane_celery.wakeups import revoke_marks
 from framelane_celery.watching import looks, scribe
 from framelane_celery.watching.pool import LookPool, Seen
-from framelane_celery.wakeups import revoke_marks
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -66,13 +66,15 @@ class Watcher:
         self._runs, self._heard, self.events_are_on = runs, revokes, events_are_on
         self.token: int | None = None
         self._stopping = threading.Event()
+        self._wake = threading.Event()
         self._resigned = not settings.watcher
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._pool = LookPool(
             lambda: shared_client(settings), self._seen, max(looks.READ_THREADS, settings.long_polls + 2)
         )
         self._scribe = scribe.Scribe(self)
-        self._abroad: set[str] = set()
+        self._looking: set[str] = set()
+        self._ending: set[str] = set()
         self._budget = looks.ReadBudget(settings.reads_per_minute)
         self._no_wait_until = 0.0
         self._renewed_at = 0.0
@@ -89,18 +91,16 @@ class Watcher:
             threading.Thread(target=target, name=name, daemon=True).start()
 
     def hand_over(self) -> None:
-        """Let another worker lead, at once. The leases of running tasks are still renewed."""
+        """Have another worker lead, at once. The leases of running tasks are still renewed.
+
+        Called from a signal handler: it only says so, and the clock's own thread does it.
+        """
         self._resigned = True
-        if self.token is not None:
-            self.token = None
-            try:
-                self.room.resign(self.node)
-            except RoomError as error:
-                logger.warning("the lead could not be handed over, it ends in %.0f s: %s", LEAD_S, error)
+        self._wake.set()
 
     def stop(self) -> None:
-        self.hand_over()
         self._stopping.set()
+        self.hand_over()
         self._work.put(None)
         self._pool.stop()
 
@@ -117,7 +117,18 @@ class Watcher:
             except Exception:  # the clock must not stop; one tick is lost, and told
                 trouble += 1
                 logger.exception("the watcher's clock stumbled")
-            self._stopping.wait(min(TICK_S * 2 ** min(trouble, 5), 5.0))
+            self._wake.wait(min(TICK_S * 2 ** min(trouble, 5), 5.0))
+            self._wake.clear()
+        self._resign()
+
+    def _resign(self) -> None:
+        if self.token is None:
+            return
+        self.token = None
+        try:
+            self.room.resign(self.node)
+        except RoomError as error:
+            logger.warning("the lead could not be handed over, it ends in %.0f s: %s", LEAD_S, error)
 
     def _write(self) -> None:
         while (work := self._work.get()) is not None:
@@ -134,6 +145,7 @@ class Watcher:
         self._renew_runs()
         self._tell_revokes()
         if self._resigned:
+            self._resign()
             return
         token = self.room.lead(self.node, LEAD_S)
         if token != self.token:
@@ -188,7 +200,7 @@ class Watcher:
 
     def _keep_due_times(self) -> None:
         while True:
-            page, now = self.room.due("clock", PAGE + len(self._abroad))
+            page, now = self.room.due("clock", PAGE + len(self._ending))
             moved = 0
             for record in page:
                 moved += self._isolated(record, partial(self._is_due, record, now))
@@ -206,9 +218,11 @@ class Watcher:
         change = records.resend if record.until == "start" else records.wake
         woken = self.move(
             record.id,
-            lambda old, now: change(old, now=now, resend_after_s=settings.resend_after_s)
-            if old.step == record.step and old.due_at is not None and old.due_at <= now
-            else None,
+            lambda old, now: (
+                change(old, now=now, resend_after_s=settings.resend_after_s)
+                if old.step == record.step and old.due_at is not None and old.due_at <= now
+                else None
+            ),
         )
         if woken is not None:
             self.later(partial(self._scribe.publish, woken))
@@ -249,25 +263,27 @@ class Watcher:
         if not waiting:
             return
         if way == "long_poll":
-            room, wait_s = self.settings.long_polls - len(self._abroad), looks.WAIT_S
+            free = self.settings.long_polls - len(self._looking)
         else:
             self._budget = self._budget.at_time(time.monotonic())
-            room, wait_s = min(looks.READ_THREADS - len(self._abroad), int(self._budget.left)), 0
-        if room <= 0:
+            free = min(looks.READ_THREADS - len(self._looking), int(self._budget.left))
+        if free <= 0:
             return
-        page, _ = self.room.due("look", room + len(self._abroad))
+        page, now = self.room.due("look", free + len(self._looking))
         sent = 0
         for record in page:
-            if sent < room:
+            if sent < free:
+                wait_s = looks.wait_s(way, record.deadline_at, now)
                 sent += self._isolated(record, partial(self._send, "look", record, wait_s))
         if way == "read":
             self._budget = self._budget.spend(sent)
 
     def _send(self, errand: str, record: Record, wait_s: int = 0) -> bool:
         """Send somebody out for a record, unless somebody is out for it already."""
-        if record.id in self._abroad:
+        abroad = self._ending if errand in ("end", "let_end") else self._looking
+        if record.id in abroad:
             return False
-        self._abroad.add(record.id)
+        abroad.add(record.id)
         if errand == "let_end" or (errand == "end" and record.job_id is None):
             self._seen(Seen("end", record, None, None, 0, 0.0))
         else:
@@ -281,13 +297,13 @@ class Watcher:
         """What came back from a look; runs in the scribe's thread."""
         try:
             is_terminal = seen.job is not None and seen.job.is_terminal
-            if looks.is_wait_ignored(wait_s=seen.wait_s, took_s=seen.took_s, is_terminal=is_terminal):
-                if seen.error is None:
-                    logger.warning("the API ignores ?wait: single reads for %.0f s", looks.WAIT_PROBE_S)
-                    self._no_wait_until = time.monotonic() + looks.WAIT_PROBE_S
+            is_ignored = looks.is_wait_ignored(wait_s=seen.wait_s, took_s=seen.took_s, is_terminal=is_terminal)
+            if is_ignored and seen.error is None:
+                logger.warning("the API ignores ?wait: single reads for %.0f s", looks.WAIT_PROBE_S)
+                self._no_wait_until = time.monotonic() + looks.WAIT_PROBE_S
             follow_up = self._scribe.act_on(seen)
         finally:
-            self._abroad.discard(seen.record.id)
+            (self._ending if seen.errand == "end" else self._looking).discard(seen.record.id)
         if follow_up is not None:
             self._send("time_out", follow_up)
 

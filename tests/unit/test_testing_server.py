@@ -223,6 +223,12 @@ def test_the_same_key_with_something_else_is_a_conflict(api: Caller, body: Any, 
     assert (refused.status_code, error_code(refused)) == (409, "conflict")
 
 
+def test_a_key_belongs_to_one_endpoint(api: Caller) -> None:
+    body = {"source_url": "https://media.example/a.mp4"}
+    assert api.submit(body, key="k", path="/v1/tasks/transcribe").status_code == 202
+    assert api.submit(body, key="k", path="/v1/tasks/gaze-redirect").status_code == 409
+
+
 def test_a_key_is_forgotten_after_24_hours(api: Caller) -> None:
     first = api.submit(key="k").json()["id"]
     api.server.clock.advance(86_399)
@@ -648,6 +654,9 @@ def test_a_slow_answer_can_outlast_the_reader(api: Caller) -> None:
     job_id = api.submit().json()["id"]
     with pytest.raises(requests.ReadTimeout):
         api.get(f"/v1/renders/{job_id}", timeout=0.1)
+    began = time.monotonic()
+    api.server.stop()
+    assert time.monotonic() - began < 2
 
 
 def test_chance_is_seeded() -> None:
@@ -742,8 +751,11 @@ def test_a_port_that_is_taken_is_an_error_not_an_exit(api: Caller) -> None:
 
 
 def test_servers_come_and_go() -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     for _ in range(20):
         with serving() as api:
             assert api.submit().status_code == 202
-    assert threading.active_count() <= before
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    for thread in left:
+        thread.join(5)
+    assert not any(thread.is_alive() for thread in left)

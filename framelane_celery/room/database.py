@@ -1,23 +1,29 @@
-"""How the SQL room gets to its database: tables, engine, clock. PostgreSQL for production; SQLite for one host.
+"""How the SQL room gets to its database: engine, tables, transactions, clock, errors. Nothing here knows a record.
 
-The tables are made by whoever comes first, if they are missing.
+PostgreSQL for production; SQLite (write-ahead log) for one host, the demo and tests. The tables are made by whoever
+comes first, if they are missing.
 """
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
-from framelane_celery.errors import SettingsError
+from framelane_celery.errors import RoomError, SettingsError
 
-TIMEOUT_S: Final = 5
-BUSY_TIMEOUT_S: Final = 10
+_T = TypeVar("_T")
+
+_TIMEOUT_S: Final = 5
+_BUSY_TIMEOUT_S: Final = 10
 
 metadata = sa.MetaData()
 
@@ -57,7 +63,74 @@ room = sa.Table(
 )
 
 
-def engine_of(url: str) -> Engine:
+class Database:
+    """One process's way to the database: a pool of connections, shared by its threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.clock = _clock_of(engine)
+        self.insert = _insert_of(engine)
+        self._engine = engine
+        self._reader = _reader_of(engine)
+        self._is_sqlite = engine.dialect.name == "sqlite"
+        # Threads of one process take turns here instead of in SQLite's busy loop, which knows no order.
+        self._turn: AbstractContextManager[Any] = threading.Lock() if self._is_sqlite else nullcontext()
+        self._making = threading.Lock()
+        self._is_made = False
+
+    @classmethod
+    def from_url(cls, url: str) -> Database:
+        """Raises: SettingsError. Nothing is connected yet."""
+        return cls(_engine_of(url))
+
+    def read(self, work: Callable[[Connection], _T]) -> _T:
+        """Run statements that change nothing. Raises: RoomError, as `write` does."""
+        return self._run(self._reader, work)
+
+    def write(self, work: Callable[[Connection], _T], *, is_alone: bool = False) -> _T:
+        """Run a transaction; ``is_alone``: it is one statement, which is a transaction of its own."""
+        with self._turn:
+            return self._run(self._reader if is_alone and not self._is_sqlite else self._engine, work)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def _run(self, engine: Engine, work: Callable[[Connection], _T]) -> _T:
+        ends_at = time.monotonic() + _BUSY_TIMEOUT_S
+        with self._reaching():
+            self._make_tables_once()
+            while True:
+                try:
+                    with engine.begin() as connection:
+                        return work(connection)
+                except OperationalError as error:
+                    # Some of SQLite's locks do not wait for the busy timeout (recovery of the log, a checkpoint).
+                    if not (self._is_sqlite and "locked" in str(error.orig)) or time.monotonic() > ends_at:
+                        raise
+                    time.sleep(0.01)
+
+    def _make_tables_once(self) -> None:
+        if not self._is_made:
+            with self._making:
+                if not self._is_made:
+                    _make_tables(self._engine)
+                    self._is_made = True
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Whatever goes wrong between us and the database is a RoomError, and shows neither a password nor a value."""
+        try:
+            yield
+        except (SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error, OSError) as error:
+            cause = getattr(error, "orig", None) or error
+            text = ""
+            if isinstance(error, (OperationalError, InterfaceError)):  # others may quote what we stored
+                text = ": " + " ".join(str(cause).split())[:300]
+            password = str(self._engine.url.password or "")
+            text = text.replace(password, "…") if password else text
+            raise RoomError(f"the room in SQL: {type(cause).__name__}{text}") from None
+
+
+def _engine_of(url: str) -> Engine:
     """Make the engine: pooled, with timeouts, and without parameters (bytes of requests) in any error.
 
     Raises: SettingsError. Nothing is connected yet.
@@ -83,15 +156,15 @@ def _with_driver(url: URL) -> URL:
 
 
 def _postgresql(url: URL) -> Engine:
-    limits: dict[str, Any] = {"connect_timeout": TIMEOUT_S, "tcp_user_timeout": TIMEOUT_S * 1000}
+    limits: dict[str, Any] = {"connect_timeout": _TIMEOUT_S, "tcp_user_timeout": _TIMEOUT_S * 1000}
     # A pooler between us and the server may have to be told to let this pass (pgbouncer: ignore_startup_parameters).
-    limits["options"] = f"-c statement_timeout={TIMEOUT_S * 1000} -c idle_in_transaction_session_timeout=30000"
+    limits["options"] = f"-c statement_timeout={_TIMEOUT_S * 1000} -c idle_in_transaction_session_timeout=30000"
     return sa.create_engine(
         url,
         isolation_level="READ COMMITTED",
         connect_args={name: value for name, value in limits.items() if name not in url.query},
         pool_pre_ping=True,
-        pool_timeout=TIMEOUT_S,
+        pool_timeout=_TIMEOUT_S,
         pool_recycle=1800,
         hide_parameters=True,
     )
@@ -102,8 +175,8 @@ def _sqlite(url: URL) -> Engine:
         raise SettingsError("room_url: SQLite in memory is not shared between processes; write sqlite:///file")
     engine = sa.create_engine(
         url,
-        connect_args={"timeout": BUSY_TIMEOUT_S},
-        pool_timeout=BUSY_TIMEOUT_S,
+        connect_args={"timeout": _BUSY_TIMEOUT_S},
+        pool_timeout=_BUSY_TIMEOUT_S,
         max_overflow=50,  # a connection is a file handle; whoever writes waits for the others anyway
         hide_parameters=True,
     )
@@ -122,26 +195,26 @@ def _sqlite(url: URL) -> Engine:
     return engine
 
 
-def reader_of(engine: Engine) -> Engine:
+def _reader_of(engine: Engine) -> Engine:
     """The same pool, for statements that stand alone: no round trips for BEGIN and COMMIT, no lock on SQLite."""
     if engine.dialect.name == "sqlite":
         return engine.execution_options(framelane_reads=True)
     return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
-def clock_of(engine: Engine) -> sa.ColumnElement[float]:
+def _clock_of(engine: Engine) -> sa.ColumnElement[float]:
     """The database's clock as epoch seconds: of the moment, not of the transaction's begin."""
     if engine.dialect.name == "sqlite":  # milliseconds; unixepoch('subsec') would need SQLite 3.42
         return sa.literal_column("((julianday('now') - 2440587.5) * 86400.0)", sa.Double)
     return sa.literal_column("extract(epoch from clock_timestamp())::float8", sa.Double)
 
 
-def insert_of(engine: Engine) -> Any:
+def _insert_of(engine: Engine) -> Any:
     """The dialect's INSERT, which knows ON CONFLICT."""
     return sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
 
 
-def make_tables(engine: Engine) -> None:
+def _make_tables(engine: Engine) -> None:
     """Make what is missing. Safe when several processes come first at once."""
     if engine.dialect.name == "sqlite":
         _use_wal(engine)
@@ -159,13 +232,13 @@ def _use_wal(engine: Engine) -> None:
 
     The change itself fails at once, whatever the busy timeout, while another process has the new file open.
     """
-    ends_at = time.monotonic() + BUSY_TIMEOUT_S
+    ends_at = time.monotonic() + _BUSY_TIMEOUT_S
     while True:
         connection = engine.raw_connection()
         try:
             if connection.cursor().execute("PRAGMA journal_mode=WAL").fetchone()[0] == "wal":
                 return
-        except engine.dialect.dbapi.OperationalError as error:
+        except engine.dialect.loaded_dbapi.OperationalError as error:
             if time.monotonic() > ends_at:
                 raise OperationalError("PRAGMA journal_mode=WAL", None, error) from error
         finally:

@@ -1,0 +1,145 @@
+"""Loaded by a worker under attack (``-I tests.faults.points``): its process dies at a point when a test has ordered it.
+
+Nothing is faked. Each function that is wrapped here does what it did; before and after it the process can be killed,
+stopped or held. An order is a file ``at-<point>@<task id>`` (or ``at-<point>``, for whoever comes first) beside the
+journal; it is carried out once.
+
+Points of a run          begin:after body bytes:before bytes:after post:before post:after progress:before progress:after
+                         accept:before accept:after completed hold:after tail:before-result result:stored failure:stored
+                         chord:before after_return finish:before finish:after
+Points of the watcher    lead:after seen decide:before decide:after publish:before publish:after shown:after looked:before
+                         wake:before wake:after resend:after reclaim:after revoked:stored end:before end:after
+Points of the caller     create:after publish:before
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from celery import current_task
+from celery.backends.base import Backend
+from celery.backends.redis import RedisBackend
+
+from framelane_celery import wakeups
+from framelane_celery.client import FramelaneClient
+from framelane_celery.records import Record
+from framelane_celery.room.redis import RedisRoom
+from framelane_celery.room.sql import SqlRoom
+from framelane_celery.watching.scribe import Scribe
+from tests.worker import project
+
+
+def strike(point: str, task_id: str | None = None) -> None:
+    """Die here, if a test has ordered it."""
+    folder = Path(os.environ["TEST_JOURNAL"]).parent
+    for name in (f"at-{point}@{task_id}", f"at-{point}"):
+        order = folder / name
+        try:
+            what = order.read_text()
+            order.unlink()  # two may have read it: one of them fails here
+        except FileNotFoundError:
+            continue
+        project.journal("struck", point=point, id=task_id, what=what)
+        if what == "kill process":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif what == "kill worker":
+            os.killpg(os.getpgid(0), signal.SIGKILL)
+        elif what == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        elif what == "hang":
+            time.sleep(3600)
+        elif what.startswith("pause "):
+            time.sleep(float(what.removeprefix("pause ")))
+
+
+def running_id() -> str | None:
+    """The id of the task that this thread runs; in the watcher's threads there is none."""
+    if threading.current_thread().name.startswith("framelane-"):
+        return None
+    return current_task.request.id if current_task else None
+
+
+def wrap(owner: Any, name: str, before: Callable[..., None] | None, after: Callable[..., None] | None) -> None:
+    """Have a function struck before and after; both get its arguments."""
+    inner = getattr(owner, name)
+
+    @functools.wraps(inner)
+    def outer(*args: Any, **kwargs: Any) -> Any:
+        if before is not None:
+            before(*args, **kwargs)
+        answer = inner(*args, **kwargs)
+        if after is not None:
+            after(*args, **kwargs)
+        return answer
+
+    setattr(owner, name, outer)
+
+
+def transition(old: Record, new: Record, token: int | None) -> str:
+    """What a write to the room is called, by what it changes."""
+    if old.until == "running":
+        if new.until == "running":
+            return "bytes" if old.request != new.request else "hold" if token is None else "renew"
+        return {"job": "accept", "done": "finish", "dead": "finish", "start": "reclaim", "instant": "pause"}.get(
+            new.until, "other"
+        )
+    if new.until == "running":
+        return "begin"
+    if old.until == "job":
+        return "decide" if new.until == "start" else "looked" if new.until == "job" else "end"
+    if new.until == "start":
+        return "resend" if old.until == "start" else "wake"
+    return "end" if new.until == "done" else "queue" if new.until == "slot" else "other"
+
+
+def _save(when: str) -> Callable[..., None]:
+    def hit(room: Any, old: Record, new: Record, *, token: int | None = None, claim: Any = None) -> None:
+        strike(f"{transition(old, new, token)}:{when}", old.id)
+
+    return hit
+
+
+def _mark(point: str) -> Callable[..., None]:
+    return lambda backend, task_id, *args, **kwargs: strike(point, task_id)
+
+
+def _stored(when: str) -> Callable[..., None]:
+    def hit(backend: Any, task_id: str, result: Any, state: str, *args: Any, **kwargs: Any) -> None:
+        if state == "PROGRESS":
+            strike(f"{'progress' if running_id() else 'shown'}:{when}", task_id)
+
+    return hit
+
+
+def arm() -> None:
+    for room in (RedisRoom, SqlRoom):
+        wrap(room, "save", _save("before"), _save("after"))
+        wrap(room, "create", None, lambda room, record: strike("create:after", record.id))
+        wrap(room, "lead", None, lambda *_: strike("lead:after"))
+    wrap(
+        FramelaneClient,
+        "submit",
+        lambda *_: strike("post:before", running_id()),
+        lambda *_: strike("post:after", running_id()),
+    )
+    publish = (lambda when: lambda app, record, *_: strike(f"publish:{when}", record.id))  # fmt: skip
+    wrap(wakeups, "publish", publish("before"), publish("after"))
+    wrap(Backend, "mark_as_done", _mark("tail:before-result"), _mark("result:stored"))
+    wrap(Backend, "mark_as_failure", None, _mark("failure:stored"))
+    wrap(Backend, "mark_as_revoked", None, _mark("revoked:stored"))
+    wrap(Backend, "store_result", _stored("before"), _stored("after"))
+    wrap(RedisBackend, "on_chord_part_return", lambda _, request, *__, **___: strike("chord:before", request.id), None)
+    wrap(Scribe, "act_on", lambda _, seen: strike("seen", seen.record.id), None)
+    wrap(project, "reach", lambda point: strike(point, running_id()), None)
+
+
+
+
+arm()

@@ -1,0 +1,29 @@
+"""When a POST that may be repeated is repeated."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from framelane_celery import pacing
+
+
+@given(tries=st.integers(0, 10_000), chance=st.floats(0, 1))
+def test_a_backoff_is_never_at_once_and_never_above_its_cap(tries: int, chance: float) -> None:
+    wait_s = pacing.backoff_s(tries, chance=chance)
+    assert pacing.PAUSE_FIRST_S / 2 <= wait_s <= pacing.PAUSE_MAX_S
+
+
+@pytest.mark.parametrize(("tries", "low_s", "high_s"), [(0, 0.5, 1), (1, 1, 2), (3, 4, 8), (30, 150, 300)])
+def test_a_backoff_doubles_with_jitter(tries: int, low_s: float, high_s: float) -> None:
+    assert pacing.backoff_s(tries, chance=0.0) == low_s
+    assert pacing.backoff_s(tries, chance=1.0) == high_s
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "low_s", "high_s"), [(47.0, 47.0, 48.0), (0.0, 0.0, 1.0), (86400.0, 3600.0, 3601.0)]
+)
+def test_the_servers_own_figure_is_kept_and_spread(asked_s: float, low_s: float, high_s: float) -> None:
+    assert pacing.pause_s(asked_s, 9, chance=0.0) == low_s
+    assert pacing.pause_s(asked_s, 9, chance=1.0) == high_s
