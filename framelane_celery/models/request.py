@@ -65,7 +65,9 @@ Metadata = dict[str, str]
 class WireModel(BaseModel):
     """A part of a request. `extra` holds what the API has gained since: it is merged into the JSON, and wins."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False, defer_build=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False, defer_build=True
+    )
 
     # Names people try, and what to write in their place, where the nearest spelling would mislead.
     instead_of: ClassVar[Mapping[str, str]] = {}

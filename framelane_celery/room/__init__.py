@@ -108,18 +108,22 @@ class Room(Protocol):
 
 
 def move(
-    room: Room, task_id: str, transition: Transition, *, token: int | None = None, record: Record | None = None
+    room: Room,
+    task_id: str,
+    transition: Transition,
+    *,
+    token: int | None = None,
+    known: tuple[Record, float] | None = None,
 ) -> Record | None:
     """Read, ask a pure transition, save; again if somebody else wrote in between.
 
-    ``record`` may be what the caller has just read: then the first try costs no read (its ``now`` is not fresh, so
-    only for transitions that take their instants from elsewhere).
+    ``known`` may be the record as the caller last saw it, and the room's clock now: then the first try costs no read.
     Returns the record as it is now stored, or None: no such record, the transition does not apply, or another
     watcher leads.
     """
     for _ in range(50):
-        old, now = room.read(task_id) if record is None else (record, 0.0)
-        record = None
+        old, now = room.read(task_id) if known is None else known
+        known = None
         new = transition(old, now) if old is not None else None
         if old is None or new is None:
             return None
@@ -179,5 +183,10 @@ def open_room(url: str, namespace: str, *, options: Mapping[str, Any] | None = N
 
 
 def _transport_options(app: Celery) -> dict[str, Any]:
-    """What the user has told Celery about Redis: `global_keyprefix`, and the names that Sentinel needs."""
-    return {**(app.conf.result_backend_transport_options or {}), **(app.conf.broker_transport_options or {})}
+    """What the user has told Celery about Redis: `global_keyprefix`, Sentinel's names; and, as `ssl`, TLS."""
+    conf = app.conf
+    return {
+        **(conf.result_backend_transport_options or {}),
+        **(conf.broker_transport_options or {}),
+        "ssl": conf.broker_use_ssl or conf.redis_backend_use_ssl,
+    }

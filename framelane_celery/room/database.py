@@ -149,10 +149,11 @@ def _engine_of(url: str) -> Engine:
 
 
 def _with_driver(url: URL) -> URL:
-    """Plain ``postgresql://`` means psycopg 3, unless only psycopg2 is there."""
-    if url.drivername == "postgresql" and (find_spec("psycopg") or not find_spec("psycopg2")):
-        return url.set(drivername="postgresql+psycopg")
-    return url
+    """Plain ``postgresql://`` means psycopg 3, unless only psycopg2 is there, whatever SQLAlchemy's release prefers."""
+    if url.drivername != "postgresql":
+        return url
+    driver = "psycopg2" if find_spec("psycopg2") and not find_spec("psycopg") else "psycopg"
+    return url.set(drivername=f"postgresql+{driver}")
 
 
 def _postgresql(url: URL) -> Engine:

@@ -64,7 +64,8 @@ class RedisRoom:
     def from_url(cls, url: str, namespace: str, options: Mapping[str, Any]) -> RedisRoom:
         """Open ``redis://``, ``rediss://`` or ``sentinel://h1:26379;sentinel://h2:26379/0?master_name=…``.
 
-        Of Celery's transport options, `global_keyprefix`, `master_name` and `sentinel_kwargs` are read.
+        Of Celery's transport options, `global_keyprefix`, `master_name` and `sentinel_kwargs` are read; and `ssl`,
+        which is what `broker_use_ssl` says.
         Raises: SettingsError. Nothing is connected yet.
         """
         return cls(_client_of(url, options), namespace, key_prefix=str(options.get("global_keyprefix") or ""))
@@ -258,10 +259,18 @@ def _client_of(url: str, options: Mapping[str, Any]) -> Redis:
     }
     try:
         if url.startswith("sentinel:"):
-            return _sentinel_client(url, options, settings)
+            return _sentinel_client(url, options, settings | ({"ssl": True, **tls} if (tls := _tls(options)) else {}))
+        if url.startswith("rediss:"):
+            settings |= _tls(options)
         return Redis.from_url(_with_celery_flags(url), **settings)
     except (ValueError, RedisError) as error:
         raise SettingsError(f"room_url: not a usable Redis URL ({type(error).__name__})") from None
+
+
+def _tls(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Redis' part of ``broker_use_ssl``; RabbitMQ's names have no ``ssl_`` in front."""
+    flags = options.get("ssl")
+    return {n: value for n, value in flags.items() if n.startswith("ssl_")} if isinstance(flags, Mapping) else {}
 
 
 def _with_celery_flags(url: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -86,6 +87,7 @@ class WorkerRun:
         self.room = task.room
         self.run_id = str(uuid4())
         self.record: Record
+        self._clock_ahead_s = 0.0
 
     @property
     def client(self) -> FramelaneClient:
@@ -133,6 +135,7 @@ class WorkerRun:
             assert begun is not None
             saved = self.room.save(record, begun, claim=self._slot_claim(record))
             if saved == "saved":
+                self._clock_ahead_s = now - time.monotonic()
                 return stored(record, begun)
             if saved == "no_slot":
                 kind = self.task.job_kind
@@ -220,7 +223,7 @@ class WorkerRun:
         def accept(old: Record, now: float) -> Record | None:
             return records.accept(old, run_id=self.run_id, job=job.to_json(), kind=kind, now=now, deadline_s=deadline_s)
 
-        seen = accept(self.record, self.task.app.now().timestamp())
+        seen = accept(self.record, self._now())
         if seen is not None:
             self._show(seen)
         self._move(accept)
@@ -245,8 +248,7 @@ class WorkerRun:
 
     def _is_key_old(self) -> bool:
         first = self.record.first_post_at
-        _, now = self.room.read(self.record.id)
-        return first is not None and now - first > records.KEY_LIFE_S - KEY_MARGIN_S
+        return first is not None and self._now() - first > records.KEY_LIFE_S - KEY_MARGIN_S
 
     def _give_up(self) -> NoReturn:
         raise JobFailed(
@@ -275,7 +277,12 @@ class WorkerRun:
     def finish(self) -> None:
         """The run is over, its tail, result and chord part are out."""
         try:
-            move(self.room, self.record.id, lambda old, now: records.finish(old, run_id=self.run_id, now=now))
+            move(
+                self.room,
+                self.record.id,
+                lambda old, now: records.finish(old, run_id=self.run_id, now=now),
+                known=(self.record, self._now()),
+            )
         except RoomError as error:
             logger.error("%s[%s]: the end was not written, run again: %s", self.task.name, self.record.id, error)
 
@@ -291,9 +298,13 @@ class WorkerRun:
 
     # --- small ones ----------------------------------------------------------------------------------------------
 
+    def _now(self) -> float:
+        """The room's clock, as this run saw it last."""
+        return time.monotonic() + self._clock_ahead_s
+
     def _move(self, transition: Callable[[Record, float], Record | None]) -> None:
         """A transition of this run; if the run is not the record's any more, it ends here and does nothing else."""
-        moved = move(self.room, self.record.id, transition)
+        moved = move(self.room, self.record.id, transition, known=(self.record, self._now()))
         if moved is None:
             self._drop("another run has taken over")
         self.record = moved

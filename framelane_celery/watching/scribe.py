@@ -59,7 +59,7 @@ class Scribe:
         if seen.errand == "end":
             self._end(seen.record)
             return None
-        _, now = self._watcher.room.read(seen.record.id)
+        now = self._watcher.now()
         outcome = outcome_of(seen)
         if outcome is None and self._is_gone(seen, now):
             outcome = "not_found"
@@ -85,6 +85,7 @@ class Scribe:
         woken = self._watcher.move(
             seen.record.id,
             lambda old, now: records.decide(old, outcome=outcome, job=job, now=now, resend_after_s=resend_after_s),
+            known=seen.record,
         )
         if woken is not None:
             self.publish(woken)
@@ -113,6 +114,7 @@ class Scribe:
                 if old.step == record.step
                 else None
             ),
+            known=record,
         )
 
     def _show(self, record: Record, job: dict[str, object] | None, now: float, next_look_at: float) -> float | None:

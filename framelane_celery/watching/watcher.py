@@ -77,6 +77,7 @@ class Watcher:
         self._ending: set[str] = set()
         self._budget = looks.ReadBudget(settings.reads_per_minute)
         self._no_wait_until = 0.0
+        self._clock_ahead_s = 0.0
         self._renewed_at = 0.0
         self._purged_at = 0.0
         self._revokes_told: set[str] = set()
@@ -270,6 +271,7 @@ class Watcher:
         if free <= 0:
             return
         page, now = self.room.due("look", free + len(self._looking))
+        self._clock_ahead_s = now - time.monotonic()
         sent = 0
         for record in page:
             if sent < free:
@@ -304,6 +306,7 @@ class Watcher:
             follow_up = self._scribe.act_on(seen)
         finally:
             (self._ending if seen.errand == "end" else self._looking).discard(seen.record.id)
+            self._wake.set()  # there is room for another look
         if follow_up is not None:
             self._send("time_out", follow_up)
 
@@ -313,10 +316,18 @@ class Watcher:
         """Have the scribe do it."""
         self._work.put(work)
 
-    def move(self, task_id: str, transition: Callable[[Record, float], Record | None]) -> Record | None:
+    def now(self) -> float:
+        """The room's clock, as the last look at due times saw it."""
+        return time.monotonic() + self._clock_ahead_s
+
+    def move(
+        self, task_id: str, transition: Callable[[Record, float], Record | None], known: Record | None = None
+    ) -> Record | None:
         """A transition under this watcher's token: refused once another one leads."""
         token = self.token
-        return None if token is None else move(self.room, task_id, transition, token=token)
+        if token is None:
+            return None
+        return move(self.room, task_id, transition, token=token, known=(known, self.now()) if known else None)
 
     def _isolated(self, record: Record, act: Callable[[], bool]) -> bool:
         """One bad record never stops the others; a room that is away stops all."""

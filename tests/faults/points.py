@@ -86,7 +86,8 @@ def transition(old: Record, new: Record, token: int | None) -> str:
     """What a write to the room is called, by what it changes."""
     if old.until == "running":
         if new.until == "running":
-            return "bytes" if old.request != new.request else "hold" if token is None else "renew"
+            is_clock = threading.current_thread().name == "framelane-clock"
+            return "bytes" if old.request != new.request else "renew" if is_clock else "hold"
         return {"job": "accept", "done": "finish", "dead": "finish", "start": "reclaim", "instant": "pause"}.get(
             new.until, "other"
         )
@@ -138,8 +139,6 @@ def arm() -> None:
     wrap(RedisBackend, "on_chord_part_return", lambda _, request, *__, **___: strike("chord:before", request.id), None)
     wrap(Scribe, "act_on", lambda _, seen: strike("seen", seen.record.id), None)
     wrap(project, "reach", lambda point: strike(point, running_id()), None)
-
-
 
 
 arm()

@@ -282,3 +282,9 @@ def test_settings_and_client_do_not_import_celery():
 def test_equal_settings_are_equal_keys():
     assert hash(make_settings({"api_key": "fl_1"})) == hash(make_settings({"api_key": "fl_1"}))
     assert FramelaneSettings() == FramelaneSettings()
+
+
+def test_settings_built_by_hand_quote_no_value_either():
+    with pytest.raises(ValidationError) as caught:
+        FramelaneSettings(room_url=f"amqp://u:{SECRET}@h", api_key=[SECRET])
+    assert SECRET not in str(caught.value)

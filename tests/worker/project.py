@@ -65,12 +65,12 @@ def note(self, value: Any = None, tag: str = "note") -> Any:
     return value
 
 
-@shared_task
-def ids(jobs: Any) -> list[str]:
-    """A chord's body: the job ids it got."""
+@shared_task(bind=True)
+def ids(self, jobs: Any) -> list[str]:
+    """A chord's body: the ids of the jobs it got."""
     jobs = jobs if isinstance(jobs, list) else [jobs]
-    journal("body", count=len(jobs))
-    return [job["id"] for job in jobs]
+    journal("body", count=len(jobs), id=self.request.id)
+    return [job["id"] if isinstance(job, dict) else job for job in jobs]
 
 
 @shared_task

@@ -1,0 +1,100 @@
+"""The demo's worker: a real `celery worker` with one pool process, as a child of the demo."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from celery import Celery
+
+from framelane_celery.demo.leash import STOP_S
+
+NODE: Final = "worker@demo"
+START_S: Final = 30.0
+
+COMMAND: Final = (
+    sys.executable, "-m", "celery", "-A", "framelane_celery.demo.project", "worker",
+    "--concurrency", "1", "--hostname", NODE, "--loglevel", "INFO",
+    "--without-mingle", "--without-gossip",  # they greet other workers, and there are none
+    "--include", "framelane_celery.demo.leash",
+)  # fmt: skip
+
+
+class WorkerTrouble(Exception):
+    """The worker does not start, or has ended by itself."""
+
+
+class DemoWorker:
+    """Started on entry and ready then; ended on exit, with its pool, whatever happened."""
+
+    def __init__(self, app: Celery, log_file: Path) -> None:
+        self._app, self._log_file = app, log_file
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> DemoWorker:
+        with self._log_file.open("wb") as log:
+            self._process = subprocess.Popen(
+                COMMAND, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def check(self) -> None:
+        """Raises: WorkerTrouble, if the worker has ended."""
+        if self._process is None or self._process.poll() is not None:
+            raise WorkerTrouble(f"the worker has ended by itself; its log:\n{self.last_lines()}")
+
+    def active_task_ids(self) -> list[str] | None:
+        """What its pool is running now, by `inspect().active()`; None: no answer."""
+        answer = self._app.control.inspect(destination=[NODE], timeout=1.0).active()
+        return None if not answer else [task["id"] for task in answer.get(NODE, [])]
+
+    def last_lines(self) -> str:
+        lines = self._log_file.read_text(errors="replace").splitlines() if self._log_file.exists() else []
+        return "\n".join(f"    {line}" for line in lines[-12:])
+
+    def stop(self) -> None:
+        """End it warmly, and after a few seconds for good; nothing of its process group is left."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        try:
+            process.terminate()
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(STOP_S)
+            if process.stdin is not None:
+                process.stdin.close()
+
+    def _wait_until_ready(self) -> None:
+        end = time.monotonic() + START_S
+        while f"{NODE} ready." not in self._log_file.read_text(errors="replace"):
+            self.check()
+            if time.monotonic() > end:
+                raise WorkerTrouble(f"the worker was not ready within {START_S:.0f} s; its log:\n{self.last_lines()}")
+            time.sleep(0.05)

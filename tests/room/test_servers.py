@@ -1,0 +1,252 @@
+"""Stores that misbehave: restarted, full, read-only, silent, failed over; and many who come first at once."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+import sqlalchemy as sa
+
+from framelane_celery.errors import RoomError
+from framelane_celery.records import Record
+from framelane_celery.room import Room, move, open_room
+from tests.room.stores import POSTGRES_URL
+
+RECORD = Record(id="task-1", task="framelane.render", call="{}", digest="d", due_at=1.0)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class PrivateRedis:
+    """A server of the test's own, to restart, fill up and fail over."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        binary = shutil.which("redis-server")
+        assert binary, "these tests start a Redis of their own: install redis-server"
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        head = [binary] if not options or options[0] != "sentinel" else [binary, str(folder / "sentinel.conf")]
+        self.command = [*head, "--port", str(self.port), "--dir", str(folder), *(o for o in options if o != "sentinel")]
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
+        self.client = redis.Redis(port=self.port, protocol=2)
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                self.client.ping()
+                return
+            except redis.ConnectionError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        self.client.close()
+        self.process.terminate()
+        self.process.wait(10)
+
+
+@pytest.fixture
+def start_redis(tmp_path: Path) -> Iterator[Callable[..., PrivateRedis]]:
+    servers: list[PrivateRedis] = []
+
+    def start(*options: str) -> PrivateRedis:
+        folder = tmp_path / str(len(servers))
+        folder.mkdir(exist_ok=True)
+        servers.append(PrivateRedis(folder, *options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def open_one() -> Iterator[Callable[..., Room]]:
+    rooms: list[Room] = []
+
+    def open_it(url: str, namespace: str = "n", **options: Any) -> Room:
+        rooms.append(open_room(url, namespace, options=options))
+        return rooms[-1]
+
+    yield open_it
+    for room in rooms:
+        room.close()
+
+
+def test_a_restarted_redis_is_found_again_and_a_token_is_never_given_twice(
+    start_redis: Callable[..., PrivateRedis], open_one: Callable[..., Room]
+) -> None:
+    server = start_redis("--save", "")
+    room = open_one(server.url)
+    token = room.lead("a", 60)
+    assert room.create(RECORD) is None
+    server.stop()
+    with pytest.raises(RoomError):
+        room.read("task-1")
+    server.start()  # without its data: scripts, records and the token's counter are lost
+    assert room.create(RECORD) is None
+    new = room.lead("b", 60)
+    assert new is not None
+    assert token is not None
+    assert new > token
+
+
+def test_a_redis_that_is_full_or_read_only_is_a_room_error(
+    start_redis: Callable[..., PrivateRedis], open_one: Callable[..., Room]
+) -> None:
+    server = start_redis("--save", "")
+    room = open_one(server.url)
+    assert room.create(RECORD) is None
+    server.client.config_set("maxmemory", "1")
+    with pytest.raises(RoomError, match=r"(?i)memory"):
+        move(room, "task-1", lambda r, now: r)
+    server.client.config_set("maxmemory", "0")
+    server.client.replicaof("127.0.0.1", 1)
+    with pytest.raises(RoomError, match=r"(?i)read"):
+        move(room, "task-1", lambda r, now: r)
+    server.client.replicaof("no", "one")
+    assert move(room, "task-1", lambda r, now: r) is not None
+
+
+def test_a_wrong_password_is_a_room_error_that_does_not_show_it(
+    start_redis: Callable[..., PrivateRedis], open_one: Callable[..., Room]
+) -> None:
+    server = start_redis("--save", "")
+    server.client.config_set("requirepass", "right")
+    room = open_one(server.url.replace("//", "//:s3cret-pw@"))
+    with pytest.raises(RoomError) as caught:
+        room.read("x")
+    assert "s3cret-pw" not in caught.value.message
+    server.client = redis.Redis(port=server.port, password="right", protocol=2)
+    assert open_one(server.url.replace("//", "//:right@")).read("x")[0] is None
+
+
+def test_a_room_behind_sentinel(start_redis: Callable[..., PrivateRedis], open_one: Callable[..., Room]) -> None:
+    master = start_redis("--save", "")
+    folder = Path(master.command[master.command.index("--dir") + 1]).parent / "1"
+    folder.mkdir()
+    (folder / "sentinel.conf").write_text(f"sentinel monitor main 127.0.0.1 {master.port} 1\n")
+    sentinel = start_redis("sentinel", "--sentinel")
+    url = f"sentinel://127.0.0.1:{free_port()};sentinel://127.0.0.1:{sentinel.port}/0"  # the first one is down
+    room = open_one(url, master_name="main", global_keyprefix="app1:")
+    assert room.create(RECORD) is None
+    assert [r.id for r in room.due("clock", 1)[0]] == ["task-1"]
+    keys = {key.decode() for key in master.client.scan_iter()}
+    assert keys == {"app1:{framelane:n}:record:task-1", "app1:{framelane:n}:lane:clock", "app1:{framelane:n}:open"}
+
+
+def test_a_user_who_may_only_touch_the_prefix_is_enough(
+    start_redis: Callable[..., PrivateRedis], open_one: Callable[..., Room]
+) -> None:
+    server = start_redis("--save", "")
+    server.client.acl_setuser(
+        "app", enabled=True, passwords=["+pw"], keys=["app1:*"], commands=["+@all", "-@dangerous"]
+    )
+    room = open_one(server.url.replace("//", "//app:pw@"), global_keyprefix="app1:")
+    assert room.create(RECORD) is None
+    token = room.lead("a", 60)
+    assert move(room, "task-1", lambda r, now: r, token=token) is not None
+    assert [r.id for r in room.due("clock", 1)[0]] == [r.id for r in room.scan()] == ["task-1"]
+    room.brake("render", 1)
+    assert room.slots_free("render", 1) == 0
+    room.add_revokes(["id:x"])
+    assert (room.is_revoked(["id:x"]), room.revokes_since(0)[0], room.waiting("clock")) == (True, ["id:x"], 1)
+    room.resign("a")
+    room.forget(RECORD)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["redis", "postgresql"])
+def test_a_server_that_never_answers_is_given_up(scheme: str, open_one: Callable[..., Room]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        room = open_one(f"{scheme}://u:s3cret-pw@127.0.0.1:{silent.getsockname()[1]}/0")
+        started_at = time.monotonic()
+        with pytest.raises(RoomError) as caught:
+            room.read("x")
+    assert time.monotonic() - started_at < 15
+    assert "s3cret-pw" not in caught.value.message
+
+
+def test_connections_that_postgresql_has_closed_are_replaced(open_one: Callable[..., Room]) -> None:
+    namespace = f"test-{uuid4().hex[:12]}"
+    room = open_one(f"{POSTGRES_URL}?application_name={namespace}", namespace)
+    assert room.create(RECORD) is None
+    engine = sa.create_engine(POSTGRES_URL, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        query = sa.text("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = :name")
+        assert connection.execute(query, {"name": namespace}).scalar_one() >= 1
+    assert room.read("task-1")[0] == RECORD
+    room.forget(RECORD)
+    assert room.read("task-1")[0] is None
+
+
+def test_many_who_come_first_at_once_make_the_tables_once(open_one: Callable[..., Room]) -> None:
+    schema = f"test_{uuid4().hex[:12]}"
+    engine = sa.create_engine(POSTGRES_URL, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"CREATE SCHEMA {schema}"))
+    try:
+        rooms = [open_one(f"{POSTGRES_URL}?options=-csearch_path%3D{schema}") for _ in range(6)]
+        barrier, answers = threading.Barrier(6), []
+
+        def come(room: Room) -> None:
+            barrier.wait(10)
+            answers.append(room.create(RECORD))
+
+        threads = [threading.Thread(target=come, args=(room,)) for room in rooms]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert sorted(answer is None for answer in answers) == [False] * 5 + [True]
+    finally:
+        for room in rooms:
+            room.close()
+        with engine.begin() as connection:
+            connection.execute(sa.text(f"DROP SCHEMA {schema} CASCADE"))
+
+
+WRITER = """
+import sys
+from dataclasses import replace
+from framelane_celery.records import Record
+from framelane_celery.room import move, open_room, SlotClaim
+room = open_room(sys.argv[1], "n")
+for n in range(40):
+    room.create(Record(id=f"{sys.argv[2]}-{n}", task="t", call="{}", digest="d", due_at=1.0))
+    room.create(Record(id="shared", task="t", call="{}", digest="d"))
+    assert move(room, "shared", lambda r, now: replace(r, resends=r.resends + 1)) is not None
+    room.lead(sys.argv[2], 0.001)
+    assert len(room.due("clock", 5)[0]) > 0
+room.close()
+"""
+
+
+def test_processes_that_share_a_sqlite_file_wait_for_each_other(tmp_path: Path, open_one: Callable[..., Room]) -> None:
+    url = f"sqlite:///{tmp_path}/new.db"
+    command = [sys.executable, "-W", "error", "-c", WRITER, url]
+    writers = [subprocess.Popen([*command, str(n)], stderr=subprocess.PIPE, text=True) for n in range(4)]
+    for writer in writers:
+        _, errors = writer.communicate(timeout=60)
+        assert (writer.returncode, errors) == (0, "")
+    room = open_one(url)
+    shared = room.read("shared")[0]
+    assert shared is not None
+    assert (shared.version, shared.resends) == (160, 160)
+    assert room.waiting("clock") == 160
