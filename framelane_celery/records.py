@@ -21,6 +21,7 @@ FORMAT: Final = 1
 """Version of the record's own shape. A record with a newer one is left alone, never dropped."""
 
 Until = Literal["start", "slot", "job", "instant", "release", "running", "replacing", "dead", "done"]
+JobKind = Literal["render", "task"]
 Ending = Literal["revoked", "expired"]
 Outcome = Literal["completed", "failed", "cancelled", "timed_out", "not_found", "outcome_unknown", "worker_lost"]
 
@@ -69,7 +70,7 @@ class Record:
     pauses: int = 0
     queued_at: float | None = None
     job_id: str | None = None
-    job_kind: str | None = None
+    job_kind: JobKind | None = None
     job: dict[str, Any] | None = None
     accepted_at: float | None = None
     deadline_at: float | None = None
@@ -115,7 +116,7 @@ def dump_state(record: Record) -> str:
 
 
 def load_record(
-    *, id: str, until: str, step: int, version: int, due_at: float | None, call: str, request: str | None, state: str
+    *, id: str, until: Until, step: int, version: int, due_at: float | None, call: str, request: str | None, state: str
 ) -> Record:
     """Rebuild a record from what the room stored.
 
@@ -128,7 +129,7 @@ def load_record(
         known["history"] = tuple(known.get("history", ()))
         return Record(
             id=id, until=until, step=int(step), version=int(version), due_at=due_at, call=call, request=request, **known
-        )  # type: ignore[arg-type]
+        )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ForeignRecord(f"record {id} is not one of framelane_celery's, or of another version") from error
 
@@ -167,7 +168,7 @@ def is_expired(record: Record, now: float) -> bool:
     return not record.begun and record.expires_at is not None and now > record.expires_at
 
 
-def queue(record: Record, *, step: int, kind: str, now: float) -> Record | None:
+def queue(record: Record, *, step: int, kind: JobKind, now: float) -> Record | None:
     """No slot is free: join the queue, or go back to the old place in it."""
     if record.until != "start" or record.step != step or record.ending:
         return None
@@ -187,7 +188,7 @@ def renew(record: Record, *, node: str, now: float, lease_s: float) -> Record | 
     return replace(record, due_at=now + lease_s)
 
 
-def prepare(record: Record, *, run_id: str, request: str, kind: str, now: float) -> Record | None:
+def prepare(record: Record, *, run_id: str, request: str, kind: JobKind, now: float) -> Record | None:
     """The bytes of this attempt, before the first POST; from here on they are the only ones."""
     if not _is_run(record, run_id) or record.request is not None:
         return None
@@ -195,7 +196,7 @@ def prepare(record: Record, *, run_id: str, request: str, kind: str, now: float)
 
 
 def accept(
-    record: Record, *, run_id: str, job: dict[str, Any], kind: str, now: float, deadline_s: float
+    record: Record, *, run_id: str, job: dict[str, Any], kind: JobKind, now: float, deadline_s: float
 ) -> Record | None:
     """The job is accepted: wait for it, the first look is due at once. The deadline runs from here."""
     if not _is_run(record, run_id):

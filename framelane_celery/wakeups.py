@@ -45,7 +45,7 @@ class Call(NamedTuple):
     options: dict[str, Any]
 
     def to_text(self) -> str:
-        return dumps(self._asdict())
+        return str(dumps(self._asdict()))
 
     @classmethod
     def from_text(cls, text: str) -> Call:

@@ -36,8 +36,8 @@ def main() -> None:
         raise click.ClickException(f"{' and '.join(missing)} missing: pip install 'framelane-celery[demo]'")
     console = Console(highlight=False)
     try:
-        with _signals_end_us(), tempfile.TemporaryDirectory(prefix="framelane-demo-") as folder:
-            _run(console, Path(folder))
+        with _signals_end_us(), _folder() as folder:
+            _run(console, folder)
     except KeyboardInterrupt:
         console.print("\nStopped; the worker and the server are gone.")
         sys.exit(130)
@@ -52,17 +52,26 @@ def _run(console: Console, folder: Path) -> None:
         return 3.0 if submission.kind == "task" else 4.0 if is_first else 1.0 + submission.number
 
     with FramelaneServer(duration=seconds_of) as server:
-        console.print(f"Local server    {server.base_url}, in place of Framelane's API")
+        console.print(f"Local server   {server.base_url}, in place of Framelane's API")
         _prepare(folder, server)
         from framelane_celery.demo import project, story  # reads the environment, which is ready only now
         from framelane_celery.demo.worker import DemoWorker, WorkerTrouble
 
         try:
             with DemoWorker(project.app, folder / "worker.log") as worker:
-                console.print(f"Celery worker   process {worker.pid}, with one process in its pool\n")
+                with console.status("starting a Celery worker"):
+                    worker.start()
+                console.print(f"Celery worker  process {worker.pid}, with one process in its pool\n")
                 story.run(console, server, worker)
         except WorkerTrouble as error:
             raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A temporary folder for messages, results and records."""
+    with tempfile.TemporaryDirectory(prefix="framelane-demo-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
 
 
 def _prepare(folder: Path, server: FramelaneServer) -> None:
@@ -70,10 +79,10 @@ def _prepare(folder: Path, server: FramelaneServer) -> None:
     for name in ("messages", "control", "results"):
         (folder / name).mkdir()
     for name in [name for name in os.environ if name.startswith(("CELERY_", "FRAMELANE_"))]:
-        del os.environ[name]  # CELERY_BROKER_URL would win over the project's own: the demo must not reach a real broker
-    os.environ.update(
-        FRAMELANE_API_KEY=server.api_key, FRAMELANE_BASE_URL=server.base_url, DEMO_FOLDER=str(folder)
-    )
+        del os.environ[
+            name
+        ]  # CELERY_BROKER_URL would win over the project's own: the demo must not reach a real broker
+    os.environ.update(FRAMELANE_API_KEY=server.api_key, FRAMELANE_BASE_URL=server.base_url, DEMO_FOLDER=str(folder))
 
 
 @contextmanager

@@ -14,9 +14,7 @@ from typing import Any
 from celery import Celery, chain, chord, shared_task
 
 import framelane_celery as framelane
-from framelane_celery import FramelaneClient, Job, RenderRequest
-from framelane_celery.models import AudioElement, ImageElement, Motion, TextElement, VideoElement
-from framelane_celery.models import Transition, Word, WordAnimation
+from framelane_celery import FramelaneClient, Job, RenderRequest, models
 from framelane_celery.settings import settings_of
 
 # --- the app: files in one folder carry the messages, keep the results and the records ------------------------------
@@ -61,29 +59,39 @@ def promo(product: str, size: str) -> RenderRequest:
     """Two clips with a transition, a logo that slides in, a caption word by word, music."""
     media = f"https://media.example.com/{product}"
     width, height = SIZES[size]
-    caption = [
-        Word(text="Made", start=1, end=1.5), Word(text="to", start=1.5, end=1.8), Word(text="move", start=1.8, end=3),
-    ]  # fmt: skip
+    caption = [("Made", 1, 1.5), ("to", 1.5, 1.8), ("move", 1.8, 3)]
+    words = [models.Word(text=text, start=start, end=end) for text, start, end in caption]
     return RenderRequest(
         width=width,
         height=height,
-        output_format="mp4",
         elements=[
-            VideoElement(id="run", source_url=f"{media}/run.mp4", out_point=3, volume=0),
-            VideoElement(id="jump", source_url=f"{media}/jump.mp4", time=3, in_point=1.5, out_point=4.5, volume=0),
-            ImageElement(
-                id="logo", source_url=f"{media}/logo.png", duration=6, x="85%", y="12%", width="20%", z_index=2,
-                motion=[Motion(type="slide_left", time=0, duration=0.8, easing="ease_out")],
+            models.VideoElement(id="run", source_url=f"{media}/run.mp4", out_point=3, volume=0),
+            models.VideoElement(id="jump", source_url=f"{media}/jump.mp4", time=3, out_point=3, volume=0),
+            models.ImageElement(
+                id="logo",
+                source_url=f"{media}/logo.png",
+                duration=6,
+                x="85%",
+                y="12%",
+                width="20%",
+                z_index=2,
+                motion=[models.Motion(type="slide_left", time=0, duration=0.8, easing="ease_out")],
             ),
-            TextElement(
-                text="Made to move", time=1, duration=4, y="80%", font_size=72, font_weight=800, stroke=True,
-                word_animation=WordAnimation(style="scale_pop", words=caption),
+            models.TextElement(
+                text="Made to move",
+                time=1,
+                duration=4,
+                y="80%",
+                font_size=72,
+                font_weight=800,
+                stroke=True,
+                word_animation=models.WordAnimation(style="scale_pop", words=words),
             ),
-            AudioElement(source_url=f"{media}/music.mp3", out_point=6, volume=60, fade_out_duration=1),
+            models.AudioElement(source_url=f"{media}/music.mp3", out_point=6, volume=60, fade_out_duration=1),
         ],
-        transitions=[Transition(type="cross_dissolve", duration=0.5, from_id="run", to_id="jump")],
+        transitions=[models.Transition(type="cross_dissolve", duration=0.5, from_id="run", to_id="jump")],
         metadata={"product": product, "size": size},  # comes back with the finished job
-    )  # fmt: skip
+    )
 
 
 # --- plain Celery tasks ----------------------------------------------------------------------------------------------
@@ -102,8 +110,7 @@ def publish(result: dict[str, Any], name: str) -> str:
 @shared_task
 def catalogue(results: list[dict[str, Any]], product: str) -> list[str]:
     """Fetch the files of all sizes, and write a list of them."""
-    jobs = [Job.model_validate(result) for result in results]
-    names = [publish(result, f"{product}-{job.metadata['size']}.mp4") for result, job in zip(results, jobs)]
+    names = [publish(result, f"{product}-{result['metadata']['size']}.mp4") for result in results]
     (OUTPUT / f"{product}.catalogue.json").write_text(json.dumps(names, indent=2))
     return names
 

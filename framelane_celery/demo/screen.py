@@ -118,4 +118,6 @@ class Lines:
             said = row.says.partition(":")[0]
             if said != self._said.get(name) and row.state != states.PENDING:
                 self._said[name] = said
-                self._console.print(f"{time.monotonic() - self._started:6.1f} s  {name:<24} {row.says}", highlight=False)
+                self._console.print(
+                    f"{time.monotonic() - self._started:6.1f} s  {name:<24} {row.says}", highlight=False
+                )

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from celery import states
 from celery.exceptions import TimeoutError as ResultTimeout
 from celery.result import AsyncResult
 from rich.console import Console
@@ -74,7 +75,7 @@ def pipelines_of(chain: AsyncResult, chord: AsyncResult) -> Pipelines:
         (
             f"A chord: {len(sizes)} renders, then a catalogue of them",
             [
-                *(Row(f"render {size}", one, "submitting") for size, one in zip(project.SIZES, sizes)),
+                *(Row(f"render {size}", one, "submitting") for size, one in zip(project.SIZES, sizes, strict=True)),
                 Row("catalogue", chord, "waits for all of them"),
             ],
         ),
@@ -94,9 +95,10 @@ def watch(console: Console, worker: DemoWorker, pipelines: Pipelines) -> Probes:
             for row in rows:
                 row.read()
             screen.show()
-            if all(row.is_over for row in rows):
+            if all(row.state == states.SUCCESS for row in rows):
                 return probes
             worker.check()
+            _refuse_failures(rows, worker)
             if time.monotonic() > end:
                 raise WorkerTrouble(f"not finished within {LIMIT_S:.0f} s; the worker's log:\n{worker.last_lines()}")
             if time.monotonic() > probe_at and any(row.waits_for_its_job for row in rows):
@@ -104,8 +106,16 @@ def watch(console: Console, worker: DemoWorker, pipelines: Pipelines) -> Probes:
                 try:
                     probes.take(worker, rows)
                 except ResultTimeout:
-                    raise WorkerTrouble(f"the worker does nothing else meanwhile; its log:\n{worker.last_lines()}") from None
+                    raise WorkerTrouble(
+                        f"the worker does nothing else meanwhile; its log:\n{worker.last_lines()}"
+                    ) from None
             time.sleep(0.1)
+
+
+def _refuse_failures(rows: list[Row], worker: DemoWorker) -> None:
+    for row in rows:
+        if row.is_over and row.state != states.SUCCESS:
+            raise WorkerTrouble(f"{row.label}: {row.says}; the worker's log:\n{worker.last_lines()}")
 
 
 def tell(console: Console, server: FramelaneServer, probes: Probes, took_s: float, files: list[Path]) -> None:
@@ -115,10 +125,10 @@ def tell(console: Console, server: FramelaneServer, probes: Probes, took_s: floa
     lines = {
         "Jobs": f"{counts['jobs']} on the server, by {counts['posts']} POSTs; paid twice: {paid_twice}",
         "Reads": f"{counts['reads']}, all by the watcher, a thread of the worker",
-        "Slots held": f"{max(probes.held, default=0)} of 1 while {max(probes.waiting, default=0)} jobs were waited for"
-        f" (inspect().active(), {len(probes.held)} times)",
-        "Meanwhile": f"{len(probes.delays_s)} plain tasks on that worker began {median(delays_ms):.0f} ms after their"
-        f" call (median; worst {max(delays_ms):.0f})",
+        "Slots held": f"{max(probes.held, default=0)} of 1, while up to {max(probes.waiting, default=0)} jobs"
+        f" were waited for (asked {len(probes.held)} times)",
+        "Meanwhile": f"{len(probes.delays_s)} plain tasks on the same worker began after"
+        f" {median(delays_ms):.0f} ms (worst {max(delays_ms):.0f})",
         "Files": f"{len(files)} in {_shown(project.OUTPUT)}/: {_names(files)}",
     }
     console.print(f"[bold]What happened[/bold], in {took_s:.1f} s")

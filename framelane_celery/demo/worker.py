@@ -32,22 +32,13 @@ class WorkerTrouble(Exception):
 
 
 class DemoWorker:
-    """Started on entry and ready then; ended on exit, with its pool, whatever happened."""
+    """Ended on exit, with its pool, whatever happened."""
 
     def __init__(self, app: Celery, log_file: Path) -> None:
         self._app, self._log_file = app, log_file
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> DemoWorker:
-        with self._log_file.open("wb") as log:
-            self._process = subprocess.Popen(
-                COMMAND, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
-        try:
-            self._wait_until_ready()
-        except BaseException:
-            self.stop()
-            raise
         return self
 
     def __exit__(
@@ -55,10 +46,25 @@ class DemoWorker:
     ) -> None:
         self.stop()
 
+    def start(self) -> None:
+        """Start it in a process group of its own, and wait until it is ready.
+
+        Raises: WorkerTrouble.
+        """
+        with self._log_file.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - the command is ours
+                COMMAND, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        end = time.monotonic() + START_S
+        while f"{NODE} ready." not in self._log_file.read_text(errors="replace"):
+            self.check()
+            if time.monotonic() > end:
+                raise WorkerTrouble(f"the worker was not ready within {START_S:.0f} s; its log:\n{self.last_lines()}")
+            time.sleep(0.05)
+
     @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
 
     def check(self) -> None:
         """Raises: WorkerTrouble, if the worker has ended."""
@@ -90,11 +96,3 @@ class DemoWorker:
             process.wait(STOP_S)
             if process.stdin is not None:
                 process.stdin.close()
-
-    def _wait_until_ready(self) -> None:
-        end = time.monotonic() + START_S
-        while f"{NODE} ready." not in self._log_file.read_text(errors="replace"):
-            self.check()
-            if time.monotonic() > end:
-                raise WorkerTrouble(f"the worker was not ready within {START_S:.0f} s; its log:\n{self.last_lines()}")
-            time.sleep(0.05)

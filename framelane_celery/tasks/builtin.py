@@ -18,6 +18,7 @@ from framelane_celery.models import (
     TranscribeRequest,
     parse_request,
 )
+from framelane_celery.settings import settings_of
 from framelane_celery.tasks.task import FramelaneTask
 
 
@@ -42,7 +43,7 @@ class BuiltinTask(FramelaneTask):
         elif isinstance(request, str):
             request = {"source_url": request}
         elif isinstance(request, JobRequest):
-            request = request.model_dump(mode="json", exclude_unset=True)
+            request = request.to_json()
         elif request is not None and not isinstance(request, Mapping):
             raise InvalidArguments(
                 f"{self.name}: {type(request).__name__} is not a request: give a dict or a model", None
@@ -59,7 +60,9 @@ class BuiltinTask(FramelaneTask):
         from framelane_celery.client import shared_client  # requests is imported only where HTTP is spoken
 
         known = Job.model_validate(job)
-        return shared_client(self.settings).download_url(known.kind or "task", known.id)
+        return shared_client(settings_of(self.app, needs_room=False)).download_url(
+            "render" if known.kind == "render" else "task", known.id
+        )
 
 
 class RenderTask(BuiltinTask):

@@ -14,7 +14,8 @@ from uuid import uuid4
 from framelane_celery.client import FramelaneClient, shared_client
 from framelane_celery.errors import JobTimedOut, SettingsError
 from framelane_celery.models import Job
-from framelane_celery.records import Record
+from framelane_celery.records import JobKind, Outcome, Record
+from framelane_celery.settings import settings_of
 from framelane_celery.tasks.run import error_of, job_metadata, request_model
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def run_in_place(task: FramelaneTask, body: Callable[[], Any], args: Sequence[An
 
     Raises: SettingsError for the live host (a test must not pay); ApiError, TransportError, JobError.
     """
-    settings = task.settings
+    settings = settings_of(task.app, needs_room=False)
     _refuse_live(settings, task.name)
     task_id = task.request.id or str(uuid4())
     model = request_model(task.name, body())
@@ -40,7 +41,7 @@ def run_in_place(task: FramelaneTask, body: Callable[[], Any], args: Sequence[An
     job = _look_to_the_end(client, model.kind, job, task.deadline_s or settings.deadline_s)
     if job.is_completed:
         return task.completed(job, *args, **kwargs)
-    outcome = "cancelled" if job.is_cancelled else "failed"
+    outcome: Outcome = "cancelled" if job.is_cancelled else "failed"
     raise error_of(
         Record(id=task_id, task=task.name, call="", digest="", outcome=outcome, job_id=job.id, job=job.to_json())
     )
@@ -54,7 +55,7 @@ def _refuse_live(settings: FramelaneSettings, name: str) -> None:
         )
 
 
-def _look_to_the_end(client: FramelaneClient, kind: str, job: Job, deadline_s: float) -> Job:
+def _look_to_the_end(client: FramelaneClient, kind: JobKind, job: Job, deadline_s: float) -> Job:
     give_up_at = time.monotonic() + deadline_s
     while not job.is_terminal:
         left_s = give_up_at - time.monotonic()

@@ -12,11 +12,13 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from uuid import uuid4
 
 from celery import states
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from pydantic import ValidationError
 
 from framelane_celery import pacing, records, wakeups
 from framelane_celery.errors import (
@@ -29,8 +31,9 @@ from framelane_celery.errors import (
     RateLimited,
     RoomError,
     TransportError,
+    clean_text,
 )
-from framelane_celery.models import Job, JobRequest
+from framelane_celery.models import Job, JobRequest, invalid_arguments
 from framelane_celery.monitoring import PROGRESS, progress_meta
 from framelane_celery.records import ForeignRecord, Record
 from framelane_celery.room import SlotClaim, move, stored
@@ -46,6 +49,9 @@ logger = logging.getLogger(__name__)
 
 PAUSES_MAX: Final = 200
 """How often one attempt's POST is put off before the task fails with what put it off: about 16 hours at the cap."""
+
+JOBS_SEARCHED: Final = 5000
+"""How many jobs are searched for one whose POST was never answered. The list's order is not documented."""
 
 KEY_MARGIN_S: Final = 3600
 """No POST is repeated within the last hour of its key's life: the server's clock is not ours."""
@@ -118,13 +124,10 @@ class WorkerRun:
         step = wakeups.step_of(self.request)
         for _ in range(10):
             record, now = self._read(step)
-            if record is None or record.until != "start" or record.step != step or record.ending:
-                self._drop(f"stale: step {step}, the record {_said(record)}")
-            reason = self._must_not_start(record, now)
-            if reason is not None:
-                move(self.room, record.id, lambda old, now: records.revoke(old, reason=reason, now=now))
-                self._drop(reason)
-            begun = records.begin(
+            reason = self._must_not_start(record, now) if record is not None and record.step == step else None
+            if record is not None and reason is not None:
+                self._leave_to_end(record, reason)
+            begun = record and records.begin(
                 record,
                 step=step,
                 run_id=self.run_id,
@@ -132,16 +135,25 @@ class WorkerRun:
                 now=now,
                 lease_s=self.settings.lease_s,
             )
-            assert begun is not None
+            if record is None or begun is None:
+                self._drop(f"stale: step {step}, the record {_said(record)}")
             saved = self.room.save(record, begun, claim=self._slot_claim(record))
             if saved == "saved":
                 self._clock_ahead_s = now - time.monotonic()
                 return stored(record, begun)
             if saved == "no_slot":
-                kind = self.task.job_kind
-                move(self.room, record.id, lambda old, now: records.queue(old, step=step, kind=kind, now=now))
-                self._drop("no submit slot is free: queued")
+                self._join_queue(record)
         self._drop("written by too many at once")
+
+    def _leave_to_end(self, record: Record, reason: records.Ending) -> NoReturn:
+        """Revoked or expired: the watcher ends it."""
+        move(self.room, record.id, lambda old, now: records.revoke(old, reason=reason, now=now))
+        self._drop(reason)
+
+    def _join_queue(self, record: Record) -> NoReturn:
+        kind = self.task.job_kind
+        move(self.room, record.id, lambda old, now: records.queue(old, step=record.step, kind=kind, now=now))
+        self._drop("no submit slot is free: queued")
 
     def _read(self, step: int) -> tuple[Record | None, float]:
         try:
@@ -187,21 +199,21 @@ class WorkerRun:
         try:
             if self.record.request is None:
                 self._prepare(args, kwargs)
-            elif self._is_key_old():
-                self._give_up()
-            job = self._post()
+            self._wait_for(self._find() if self._is_key_old() else self._post())
         except (TransportError, InternalError, RateLimited) as error:
             self._pause(error)
         except SoftTimeLimitExceeded:
             if self.record.request is None:  # the body's own affair
                 raise
             self._pause(TransportError("the soft time limit ended the POST"))
-        self._wait_for(job)
 
     def _prepare(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Build the request and store its bytes, before the first POST."""
         with self._user_code():
-            model = request_model(self.task.name, self.task.run(*args, **kwargs))
+            try:
+                model = request_model(self.task.name, self.task.run(*args, **kwargs))
+            except ValidationError as error:  # pydantic's own does not survive a JSON result backend
+                raise invalid_arguments(error) from None
         body = model.body(metadata=job_metadata(self.task.name, self.record.id))
         text = json.dumps({"kind": model.kind, "path": model.path, "body": body.decode()}, ensure_ascii=False)
         self._move(lambda old, now: records.prepare(old, run_id=self.run_id, request=text, kind=model.kind, now=now))
@@ -217,7 +229,7 @@ class WorkerRun:
 
     def _wait_for(self, job: Job) -> NoReturn:
         """PROGRESS first, then the record waits: the other way round it could overwrite the end."""
-        kind = self.record.job_kind or job.kind or "render"
+        kind = self.record.job_kind or self.task.job_kind
         deadline_s = self.task.deadline_s or self.settings.deadline_s
 
         def accept(old: Record, now: float) -> Record | None:
@@ -250,7 +262,17 @@ class WorkerRun:
         first = self.record.first_post_at
         return first is not None and self._now() - first > records.KEY_LIFE_S - KEY_MARGIN_S
 
-    def _give_up(self) -> NoReturn:
+    def _find(self) -> Job:
+        """The key is forgotten by now, so the POST is never repeated: look whether it made a job.
+
+        Raises: JobFailed with code ``outcome_unknown``, if none of the newest jobs is this attempt's.
+        """
+        wanted = job_metadata(self.task.name, self.record.id).items()
+        first = self.record.first_post_at or 0.0
+        jobs = self.client.iter_jobs(self.record.job_kind or self.task.job_kind)
+        for job in islice(jobs, JOBS_SEARCHED):
+            if wanted <= (job.metadata or {}).items() and job.created_at and job.created_at.timestamp() > first - 3600:
+                return job
         raise JobFailed(
             "the submission was not answered for as long as its idempotency key lives; whether a job was made is not "
             f"known: look for metadata celery_task_id={self.record.id} before you run the task again",
@@ -330,7 +352,7 @@ def error_of(record: Record) -> FramelaneError:
     if record.outcome == "not_found":
         return JobFailed(f"job {record.job_id} is gone", record.job_id, "not_found")
     error = (record.job or {}).get("error") or {}
-    message = error.get("message") or "no reason given"
+    message = clean_text(error.get("message") or "no reason given")
     return JobFailed(f"job {record.job_id} failed: {message}", record.job_id, error.get("code"))
 
 

@@ -18,8 +18,9 @@ from pydantic import BaseModel
 
 from framelane_celery import records, wakeups
 from framelane_celery.errors import DuplicateTask, FramelaneError, JobError
+from framelane_celery.models import JobRequest
 from framelane_celery.monitoring import shown_args, shown_kwargs
-from framelane_celery.records import Record
+from framelane_celery.records import JobKind, Record
 from framelane_celery.room import Room, move, room_of
 from framelane_celery.settings import FramelaneSettings, settings_of
 from framelane_celery.tasks.run import WorkerRun, run_of
@@ -38,7 +39,7 @@ _OWN_OPTIONS = (
 )  # fmt: skip
 
 
-class FramelaneTask(Task):  # type: ignore[misc]
+class FramelaneTask(Task):
     """A Celery task whose body returns what to submit, and whose result is the finished job.
 
     Derive from it with ``@shared_task(base=FramelaneTask)``; the body returns a request model of
@@ -58,7 +59,7 @@ class FramelaneTask(Task):  # type: ignore[misc]
     resultrepr_maxsize = 160
     Request = "framelane_celery.watching.request:FramelaneRequest"
 
-    job_kind: ClassVar[str] = "render"
+    job_kind: ClassVar[JobKind] = "render"
     """"render" or "task": whose limit per minute the submission counts against."""
     deadline_s: ClassVar[float | None] = None
     """Seconds from the job's acceptance to giving up; None: the setting of that name."""
@@ -285,8 +286,10 @@ def _with_ours(theirs: Callable[..., None]) -> Callable[..., None]:
 
 def _plain(value: Any) -> Any:
     """Arguments as JSON can hold them: request models become the dicts that they were made of."""
+    if isinstance(value, JobRequest):
+        return value.to_json()
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", exclude_unset=True, by_alias=True)
+        return value.model_dump(mode="json")
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -13,6 +13,9 @@ from typing import Final, Literal
 WAIT_S: Final = 25
 """How long a long-poll is held open (framelane_api.md §8)."""
 
+WAIT_LEAST_S: Final = 2
+"""The shortest long-poll: what a young job's progress is worth."""
+
 READ_THREADS: Final = 8
 LOOK_AGAIN_S: Final = 1.0
 """The shortest time between two single reads of one job."""
@@ -32,12 +35,16 @@ def way(waiting: int, *, long_polls: int, wait_works: bool) -> Way:
     return "long_poll" if wait_works and waiting <= long_polls else "read"
 
 
-def wait_s(chosen: Way, deadline_at: float | None, now: float) -> int:
-    """How long the server may hold one look: to the deadline, rounded up to a second. 0: answer at once."""
+def wait_s(chosen: Way, waiting: int, reads_per_minute: int, *, age_s: float, left_s: float | None) -> int:
+    """How long the server may hold one look. 0: answer at once.
+
+    A held look tells nothing of the job's progress, so a young job is held shortly and an old one long: half its age.
+    All of them together stay within the budget of reads, and none is held past its deadline (``left_s``).
+    """
     if chosen == "read":
         return 0
-    left_s = WAIT_S if deadline_at is None else math.ceil(deadline_at - now)
-    return max(1, min(WAIT_S, left_s))
+    wished = max(WAIT_LEAST_S, age_s / 2, waiting * 60.0 / reads_per_minute)
+    return max(1, math.ceil(min(WAIT_S, wished, WAIT_S if left_s is None else left_s)))
 
 
 def is_wait_ignored(*, wait_s: int, took_s: float, is_terminal: bool) -> bool:

@@ -61,7 +61,7 @@ class LookPool:
             job, error = None, None
             try:
                 job = self._look(errand, record, wait_s)
-            except Exception as caught:  # isolation of one record: reported with it
+            except Exception as caught:  # noqa: BLE001 - isolation of one record: reported with it
                 error = caught
             with self._lock:
                 self._busy -= 1

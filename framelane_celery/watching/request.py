@@ -18,11 +18,11 @@ from framelane_celery.settings import settings_of
 logger = logging.getLogger(__name__)
 
 
-class FramelaneRequest(Request):  # type: ignore[misc]
+class FramelaneRequest(Request):
     """Celery looks it up by ``Task.Request``."""
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        """A hard time limit ends the task: Celery has stored FAILURE, and kills the child, which cannot end the record."""
+        """A hard time limit ends the task: Celery stores FAILURE and kills the child, which cannot end the record."""
         super().on_timeout(soft, timeout)
         if not soft:
             self._move(lambda old, now: records.finish(old, run_id=None, node=self.hostname, now=now))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from celery import states
 from celery.exceptions import TaskRevokedError
@@ -21,6 +21,8 @@ from framelane_celery.watching import looks
 from framelane_celery.watching.pool import Seen
 
 if TYPE_CHECKING:
+    from celery.app.task import Context
+
     from framelane_celery.watching.watcher import Watcher
 
 logger = logging.getLogger(__name__)
@@ -41,6 +43,16 @@ def outcome_of(seen: Seen) -> Outcome | None:
     if job.is_cancelled:
         return "cancelled"
     return "failed" if job.is_failed else None
+
+
+def keep_chord_alive(backend: Any, context: Context) -> None:
+    """Refresh the keys in which a key-value result backend counts a chord's members (celery_facts.md, row 7).
+
+    The one place that knows their names: ``celery/backends/redis.py`` and ``base.py``, in 5.5 and 5.7.
+    """
+    if context.group and hasattr(backend, "get_key_for_group") and backend.expires:
+        for suffix in ("", ".j", ".t", ".s"):
+            backend.expire(backend.get_key_for_group(context.group, suffix), backend.expires)
 
 
 class Scribe:
@@ -107,10 +119,11 @@ class Scribe:
         next_look_at = min(now + wait_s, max(now, record.deadline_at or now + wait_s))
         job = seen.job.to_json() if seen.job else None
         reported_at = self._show(record, job, now, next_look_at)
+        news = job if reported_at is not None else None  # the record keeps what was shown last
         self._watcher.move(
             record.id,
             lambda old, _: (
-                records.looked(old, job=job, next_look_at=next_look_at, reported_at=reported_at)
+                records.looked(old, job=news, next_look_at=next_look_at, reported_at=reported_at)
                 if old.step == record.step
                 else None
             ),
@@ -119,8 +132,12 @@ class Scribe:
 
     def _show(self, record: Record, job: dict[str, object] | None, now: float, next_look_at: float) -> float | None:
         """Progress to the result and as an event: only news, and not too often. Returns when, if it was shown."""
-        if job is None or not has_news(record.job, job) or now - (record.reported_at or 0) < looks.PROGRESS_S:
+        silent_s = now - (record.reported_at or 0)
+        is_fading = silent_s > self._result_life_s() / 3
+        is_news = job is not None and has_news(record.job, job) and silent_s >= looks.PROGRESS_S
+        if not is_news and not is_fading:
             return None
+        job = record.job if job is None else job
         context = wakeups.context_of(record)
         meta = progress_meta(replace(record, job=job), next_look_at)
         there, _ = self._watcher.room.read(record.id)
@@ -128,8 +145,14 @@ class Scribe:
             return None
         if not context.ignore_result:
             self._backend(record).store_result(record.id, meta, PROGRESS, request=context)
+            keep_chord_alive(self._backend(record), context)
         self._send_event("task-progress", record.id, **meta)
         return now
+
+    def _result_life_s(self) -> float:
+        """How long results are kept: what waits longer has to be written again in time."""
+        expires = self._watcher.app.conf.result_expires
+        return float(getattr(expires, "total_seconds", lambda: expires)() or "inf")
 
     # --- out of the house ----------------------------------------------------------------------------------------
 

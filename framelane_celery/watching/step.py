@@ -17,7 +17,7 @@ from framelane_celery.watching.watcher import Watcher
 logger = logging.getLogger(__name__)
 
 
-class WatcherStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class WatcherStep(bootsteps.StartStopStep):
     """Starts the watcher once the worker's consumer is up: resends before that would double a backlog.
 
     Raises: SettingsError, so that a worker without a usable room does not start.

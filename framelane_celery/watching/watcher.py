@@ -275,7 +275,13 @@ class Watcher:
         sent = 0
         for record in page:
             if sent < free:
-                wait_s = looks.wait_s(way, record.deadline_at, now)
+                wait_s = looks.wait_s(
+                    way,
+                    waiting,
+                    self.settings.reads_per_minute,
+                    age_s=now - (record.accepted_at or now),
+                    left_s=None if record.deadline_at is None else record.deadline_at - now,
+                )
                 sent += self._isolated(record, partial(self._send, "look", record, wait_s))
         if way == "read":
             self._budget = self._budget.spend(sent)

@@ -13,8 +13,10 @@ import redis
 import sqlalchemy as sa
 
 from framelane_celery.room import Room, open_room
-from framelane_celery.room.database import metadata, records
+from framelane_celery.room.database import Database, metadata, records
 from framelane_celery.room.database import room as room_table
+from framelane_celery.room.redis import RedisRoom
+from framelane_celery.room.sql import SqlRoom
 
 REDIS_URL = os.environ.get("FRAMELANE_TEST_REDIS_URL", "redis://127.0.0.1:6379/9")
 POSTGRES_URL = os.environ.get("FRAMELANE_TEST_POSTGRES_URL", "postgresql+psycopg://postgres@127.0.0.1:5432/test")
@@ -30,6 +32,10 @@ class RedisStore:
 
     def open(self, namespace: str, **options: Any) -> Room:
         return open_room(self.url, namespace, options=options)
+
+    def open_quickly(self, namespace: str) -> Room:
+        """On the store's own connections; not to be closed."""
+        return RedisRoom(self.client, namespace)
 
     def key(self, namespace: str, rest: str) -> str:
         return f"{{framelane:{namespace}}}:{rest}"
@@ -77,9 +83,8 @@ class SqlStore:
     def __init__(self, name: str, url: str, away_url: str) -> None:
         self.name, self.url, self.away_url = name, url, away_url
         self.engine = sa.create_engine(url, poolclass=sa.NullPool)
-        room = open_room(url, "made-first")
-        room.waiting("clock")  # makes the tables
-        room.close()
+        self.database = Database.from_url(url)
+        self.open_quickly("first").waiting("clock")  # makes the tables
 
     def open(self, namespace: str, **options: Any) -> Room:
         return open_room(self.url, namespace, options=options)
@@ -89,6 +94,10 @@ class SqlStore:
         with self.engine.begin() as connection:
             row = connection.execute(query).mappings().one()
         return {name: value for name, value in row.items() if name != "lane_at"}
+
+    def open_quickly(self, namespace: str) -> Room:
+        """On the store's own connections; not to be closed."""
+        return SqlRoom(self.database, namespace)
 
     def _change(self, table: sa.Table, namespace: str, *where: Any, **values: Any) -> None:
         with self.engine.begin() as connection:
@@ -128,6 +137,7 @@ class SqlStore:
                 connection.execute(sa.delete(table).where(table.c.namespace == namespace))
 
     def close(self) -> None:
+        self.database.close()
         self.engine.dispose()
 
 

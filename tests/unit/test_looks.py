@@ -24,17 +24,25 @@ def test_a_few_are_long_polled_and_many_are_read(waiting: int, long_polls: int, 
 
 
 @pytest.mark.parametrize(
-    ("way", "deadline_at", "wait_s"),
+    ("way", "waiting", "age_s", "left_s", "wait_s"),
     [
-        ("long_poll", None, 25),
-        ("long_poll", 1000.0, 25),
-        ("long_poll", 107.2, 8),
-        ("long_poll", 90.0, 1),
-        ("read", None, 0),
+        ("long_poll", 1, 0.0, None, 2),
+        ("long_poll", 1, 10.0, None, 5),
+        ("long_poll", 1, 3600.0, None, 25),
+        ("long_poll", 40, 0.0, None, 10),
+        ("long_poll", 1, 3600.0, 7.2, 8),
+        ("long_poll", 1, 3600.0, -10.0, 1),
+        ("read", 1, 3600.0, None, 0),
     ],
 )
-def test_a_long_poll_is_not_held_past_the_deadline(way: looks.Way, deadline_at: float | None, wait_s: int) -> None:
-    assert looks.wait_s(way, deadline_at, 100.0) == wait_s
+def test_how_long_a_look_is_held(way: looks.Way, waiting: int, age_s: float, left_s: float | None, wait_s: int) -> None:
+    assert looks.wait_s(way, waiting, 240, age_s=age_s, left_s=left_s) == wait_s
+
+
+@given(waiting=st.integers(1, 100), per_minute=st.integers(60, 10_000), age_s=st.floats(0, 1e6))
+def test_long_polls_of_all_stay_within_the_budget(waiting: int, per_minute: int, age_s: float) -> None:
+    held_s = looks.wait_s("long_poll", waiting, per_minute, age_s=age_s, left_s=None)
+    assert held_s == looks.WAIT_S or waiting * 60 / held_s <= per_minute
 
 
 @pytest.mark.parametrize(
