@@ -58,7 +58,7 @@ def project(base_url: str, *, concurrency: int, instant_http: bool = False, **fr
         yield module
     finally:
         worker.terminate()
-        worker.wait(20)
+        worker.wait(60)
         _clean(unique)
 
 

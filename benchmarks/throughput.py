@@ -34,10 +34,11 @@ def throughput(tasks: list[Any]) -> float:
 
 
 def main() -> None:
-    with project("http://127.0.0.1:9", concurrency=2, instant_http=True, long_polls=40) as module:
+    with project("http://127.0.0.1:9", concurrency=2, instant_http=True, reads_per_minute=10_000_000) as module:
         throughput([module.nothing] * 100 + [module.small] * 20)  # warm
         plain_s, ours_s = throughput([module.nothing] * TASKS * 2), throughput([module.small] * TASKS)
         plain_call_s, our_call_s = calls(module.nothing, CALLS), calls(module.small, CALLS)
+        module.nothing.apply_async().get(timeout=300)  # a worker that is stopped behind a backlog takes half a minute
     table(
         "apply_async, and a whole task (submit, look, wake-up, finish) beside two plain tasks that do nothing",
         ["what", "plain", "framelane_celery", "ratio"],

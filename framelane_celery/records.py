@@ -228,7 +228,7 @@ def looked(
     record: Record, *, job: dict[str, Any] | None, next_look_at: float, reported_at: float | None = None
 ) -> Record | None:
     """A look that found the job unfinished (or, with ``job`` None, could not read it)."""
-    if record.until != "job":
+    if record.until != "job" or record.ending:
         return None
     return replace(
         record,

@@ -8,12 +8,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
-from typing import Any, Final
+from typing import Any
 
 from celery import signals
-
-STOP_S: Final = 5.0
 
 
 @signals.worker_ready.connect
@@ -25,7 +22,6 @@ def hold(**kwargs: Any) -> None:
 def _end_with_the_demo() -> None:
     while os.read(0, 1024):
         pass
-    os.kill(os.getpid(), signal.SIGTERM)  # Celery's warm shutdown
-    time.sleep(STOP_S)
     if os.getpgrp() == os.getpid():  # the pool's processes too, and nobody else
         os.killpg(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGTERM)

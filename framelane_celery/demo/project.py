@@ -37,8 +37,7 @@ app.conf.update(
 )
 app.conf.framelane = {
     "room_url": f"sqlite:///{FOLDER}/room.sqlite",
-    "long_polls": 0,  # single reads, so that the bars move: a long-poll is answered only when its job ends
-    "reads_per_minute": 600,
+    "reads_per_minute": 600,  # more than the default, so that the bars move often
 }
 
 # --- what is rendered ------------------------------------------------------------------------------------------------

@@ -139,7 +139,8 @@ def tell(console: Console, server: FramelaneServer, probes: Probes, took_s: floa
 
 def files_since(instant: float) -> list[Path]:
     """What was written to the output folder."""
-    return sorted(path for path in project.OUTPUT.glob("*") if path.stat().st_mtime >= instant - 1)
+    found = [path for path in project.OUTPUT.glob("*") if path.stat().st_mtime >= instant - 1]
+    return sorted(found, key=lambda path: (len(path.name), path.name))
 
 
 def _names(files: list[Path]) -> str:

@@ -14,8 +14,6 @@ from typing import Final
 
 from celery import Celery
 
-from framelane_celery.demo.leash import STOP_S
-
 NODE: Final = "worker@demo"
 START_S: Final = 30.0
 
@@ -51,9 +49,10 @@ class DemoWorker:
 
         Raises: WorkerTrouble.
         """
+        env = {**os.environ, "TMPDIR": str(self._log_file.parent)}  # what its pool leaves there goes with the folder
         with self._log_file.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the command is ours
-                COMMAND, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                COMMAND, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=env
             )
         end = time.monotonic() + START_S
         while f"{NODE} ready." not in self._log_file.read_text(errors="replace"):
@@ -81,18 +80,12 @@ class DemoWorker:
         return "\n".join(f"    {line}" for line in lines[-12:])
 
     def stop(self) -> None:
-        """End it warmly, and after a few seconds for good; nothing of its process group is left."""
+        """End its whole process group at once: nothing in it is worth the seconds of a warm shutdown."""
         process, self._process = self._process, None
         if process is None:
             return
-        try:
-            process.terminate()
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait(STOP_S)
-            if process.stdin is not None:
-                process.stdin.close()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdin is not None:
+            process.stdin.close()

@@ -222,6 +222,7 @@ class RedisRoom:
 def _load(task_id: str, row: Sequence[bytes | None]) -> Record:
     """Rebuild a record from its hash. Raises: ForeignRecord."""
     try:
+        until: Any
         until, step, version, due_at, call, request, state = (
             None if value is None else value.decode() for value in row
         )

@@ -39,6 +39,7 @@ class SqlRoom:
         self._database = database
         self._read, self._write, self._clock = database.read, database.write, database.clock
         self._foreign = ForeignRecords()
+        self._insert = self._make_insert()
 
     @classmethod
     def from_url(cls, url: str, namespace: str) -> SqlRoom:
@@ -48,19 +49,26 @@ class SqlRoom:
     # --- records ---
 
     def create(self, record: Record) -> Record | None:
-        row = self._row(record) | {"version": record.version}
-        insert = self._database.insert(records).values(namespace=self.namespace, id=record.id, **row)
-        # A tombstone that has outlived its life is as good as purged.
-        insert = insert.on_conflict_do_update(
-            index_elements=["namespace", "id"],
-            set_={name: insert.excluded[name] for name in row},
-            where=records.c.expires_at <= self._clock,
-        ).returning(records.c.id)
-        while not self._write(partial(_all, insert), is_alone=True):
+        row = self._row(record) | {"namespace": self.namespace, "id": record.id, "version": record.version}
+        row["life_s"] = TOMBSTONE_S if is_mortal(record) else None
+        del row["expires_at"]
+        while not self._write(lambda connection: connection.execute(self._insert, row).all(), is_alone=True):
             there, _ = self.read(record.id)
             if there is not None:
                 return there
         return None
+
+    def _make_insert(self) -> Any:
+        """Made once, as making it takes as long as running it."""
+        insert = self._database.insert(records).values(
+            expires_at=self._clock + sa.bindparam("life_s", type_=sa.Double)  # with no life it is null
+        )
+        # A tombstone that has outlived its life is as good as purged.
+        return insert.on_conflict_do_update(
+            index_elements=["namespace", "id"],
+            set_={column.name: insert.excluded[column.name] for column in records.c if not column.primary_key},
+            where=records.c.expires_at <= self._clock,
+        ).returning(records.c.id)
 
     def read(self, task_id: str) -> tuple[Record | None, float]:
         one = sa.select(sa.literal(1).label("one")).subquery()

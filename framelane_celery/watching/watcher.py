@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final
+from uuid import uuid4
 
 from framelane_celery import records
 from framelane_celery.client import shared_client
@@ -64,6 +65,7 @@ class Watcher:
     ) -> None:
         self.app, self.room, self.settings, self.node = app, room, settings, node
         self._runs, self._heard, self.events_are_on = runs, revokes, events_are_on
+        self._owner = f"{node}/{uuid4().hex[:8]}"  # two workers may have one name by mistake
         self.token: int | None = None
         self._stopping = threading.Event()
         self._wake = threading.Event()
@@ -127,7 +129,7 @@ class Watcher:
             return
         self.token = None
         try:
-            self.room.resign(self.node)
+            self.room.resign(self._owner)
         except RoomError as error:
             logger.warning("the lead could not be handed over, it ends in %.0f s: %s", LEAD_S, error)
 
@@ -148,7 +150,7 @@ class Watcher:
         if self._resigned:
             self._resign()
             return
-        token = self.room.lead(self.node, LEAD_S)
+        token = self.room.lead(self._owner, LEAD_S)
         if token != self.token:
             self._take_over(token)
         if token is None:

@@ -61,6 +61,7 @@ def close_backend(stack: Stack) -> None:
     backend = stack.app.backend
     with suppress(AttributeError):
         backend.result_consumer.stop()
+        backend.result_consumer._pubsub = None  # else the last AsyncResult to go opens a new connection
     with suppress(AttributeError):
         backend.client.connection_pool.disconnect()
 
@@ -113,6 +114,9 @@ class Piece:
     def is_over(self) -> bool:
         if self.kind == "failing":
             return bool(self.stack.app.AsyncResult(self.id).ready() and self._errbacks())
+        if self.kind == "revoked":
+            record = self.stack.record(self.id)
+            return record is not None and bool(record.is_over)
         return bool(self.result.ready())
 
     def _errbacks(self) -> int:
@@ -160,15 +164,17 @@ def pieces_of(stack: Stack, points: dict[str, str], what: str, label: str) -> li
     return [piece.call() for piece in pieces]
 
 
+def posts_of(server: FramelaneServer) -> dict[str, list[tuple[str | None, bytes]]]:
+    """Key and bytes of every POST by task, without those that a killed client has left unfinished."""
+    posts: dict[str, list[tuple[str | None, bytes]]] = {}
+    for entry in server.ledger.posts():
+        with suppress(ValueError):
+            task_id = (entry.json().get("metadata") or {}).get("celery_task_id")
+            posts.setdefault(task_id, []).append((entry.idempotency_key, entry.body))
+    return posts
+
+
 def same_bytes(server: FramelaneServer) -> Callable[[str], bool]:
     """Whether every POST of a task carried the same key and the same bytes."""
-
-    def check(task_id: str) -> bool:
-        posts = [
-            (entry.idempotency_key, entry.body)
-            for entry in server.ledger.posts()
-            if (entry.json().get("metadata") or {}).get("celery_task_id") == task_id
-        ]
-        return len(set(posts)) == 1
-
-    return check
+    posts = posts_of(server)
+    return lambda task_id: len(set(posts[task_id])) == 1

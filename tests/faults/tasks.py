@@ -1,0 +1,54 @@
+"""Tasks that misbehave, loaded by workers under attack (``-I tests.faults.tasks``)."""
+
+from __future__ import annotations
+
+import time
+
+from celery import shared_task
+from celery.exceptions import Ignore, Reject
+
+from framelane_celery import FramelaneTask, Job, RenderRequest
+from tests.worker.project import composition, journal
+
+LOADED = ("-I", "tests.faults.tasks")
+
+
+class SlowEnd(FramelaneTask):
+    abstract = True
+
+    def completed(self, job: Job, seconds: float) -> dict:
+        journal("slow completed", id=self.request.id)
+        time.sleep(seconds)
+        return job.to_json()
+
+
+@shared_task(base=SlowEnd)
+def slow_end(seconds: float) -> RenderRequest:
+    """Its `completed` takes longer than a lease."""
+    return RenderRequest.model_validate(composition("slow end"))
+
+
+@shared_task(base=SlowEnd, time_limit=2)
+def limited_end(seconds: float) -> RenderRequest:
+    """Its `completed` runs into the hard time limit."""
+    return RenderRequest.model_validate(composition("limited end"))
+
+
+@shared_task(base=FramelaneTask, bind=True)
+def gives_up(self, how: str) -> RenderRequest:
+    journal("body", id=self.request.id)
+    raise {"ignore": Ignore("no"), "reject": Reject("no", requeue=False), "requeue": Reject("no", requeue=True),
+           "exit": SystemExit(3)}[how]  # fmt: skip
+
+
+class GivesUpAtTheEnd(FramelaneTask):
+    abstract = True
+
+    def completed(self, job: Job, how: str) -> dict:
+        journal("body", id=self.request.id)
+        raise {"ignore": Ignore("no"), "reject": Reject("no", requeue=False)}[how]
+
+
+@shared_task(base=GivesUpAtTheEnd)
+def gives_up_at_the_end(how: str) -> RenderRequest:
+    return RenderRequest.model_validate(composition("gives up"))
