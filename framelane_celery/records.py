@@ -98,7 +98,7 @@ class Record:
 
     def idempotency_key(self, namespace: str) -> str:
         """The key of this attempt: the same for every POST of it, in whatever process."""
-        return str(uuid5(NAMESPACE_URL, f"framelane:{namespace}:{self.id}:{self.attempt}"))
+        return str(uuid5(NAMESPACE_URL, json.dumps(["framelane", namespace, self.id, self.attempt])))
 
 
 # --- on the shelf ------------------------------------------------------------------------------------------------
@@ -276,8 +276,8 @@ def resend(record: Record, *, now: float, resend_after_s: float) -> Record | Non
 def reclaim(record: Record, *, now: float, max_lost_runs: int, node: str | None = None) -> Record | None:
     """The run died: its lease has ended, or its own worker (``node``) saw it die. A wake-up is due at once.
 
-    After ``max_lost_runs`` in a row the outcome is ``worker_lost``, and the next run only says so. If even that run
-    dies, nothing is run any more.
+    After ``max_lost_runs`` in a row the outcome is ``worker_lost``, and a next run only says so. After as many more
+    nothing is run any more.
     """
     if record.until not in ("running", "replacing") or record.due_at is None:
         return None
@@ -340,12 +340,17 @@ def end_replacing(record: Record) -> Record | None:
     return replace(record, due_at=None) if record.until == "replacing" else None
 
 
-def finish(record: Record, *, run_id: str | None, now: float, node: str | None = None) -> Record | None:
+def finish(
+    record: Record, *, run_id: str | None, now: float, node: str | None = None, step: int | None = None
+) -> Record | None:
     """The end: told by the run itself, or by its worker (``node``) that killed it for its time limit.
 
+    The limit may come before the run has begun: then ``step``, the message's, says that it is this one which failed.
     A tombstone stays behind, without the signature, the bytes and the job. What failed for want of a living worker
     keeps them: it is a dead letter.
     """
+    if record.until == "start" and run_id is None and record.step == step:
+        return _bury(record, now)
     if record.until != "running":
         return None
     if record.run_id != run_id if run_id is not None else record.run_node != node:

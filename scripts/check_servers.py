@@ -7,6 +7,7 @@ only: tests ask SERVERS for them.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
@@ -122,8 +123,15 @@ def main() -> int:
             continue
         missing += 1
         print(advice(server, reason), file=sys.stderr)
+    if shutil.which("redis-server") is None:
+        missing += 1
+        print(
+            "redis-server is not on the PATH; some tests start one of their own, to stop it and to fill it up\n"
+            "    to get it on Debian or Ubuntu:  apt-get install redis-server\n",
+            file=sys.stderr,
+        )
     if missing:
-        print(f"Tests need all of these; {missing} of {len(SERVERS)} cannot be used. Nothing was run.", file=sys.stderr)
+        print(f"Tests need all of these; {missing} cannot be used. Nothing was run.", file=sys.stderr)
         return 1
     print("Redis, RabbitMQ and PostgreSQL answer.")
     return 0

@@ -41,7 +41,7 @@ def wrong(what: str, field: str | None) -> PydanticCustomError:
 
 def _short_number(value: float) -> int | float:
     """Write 5.0 as 5: the same number in fewer bytes, whichever of the two the caller gave."""
-    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    return int(value) if float(value).is_integer() and abs(value) < 2**53 else value
 
 
 def _http_url(url: str) -> str:

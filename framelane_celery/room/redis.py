@@ -32,7 +32,7 @@ from framelane_celery.room.rules import SLOT_WINDOW_S, ForeignRecords, indexed_j
 try:
     from redis import Redis
     from redis.backoff import ExponentialBackoff
-    from redis.exceptions import ReadOnlyError, RedisError
+    from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, TimeoutError
     from redis.retry import Retry
     from redis.sentinel import Sentinel
 except ImportError as error:
@@ -256,6 +256,7 @@ def _client_of(url: str, options: Mapping[str, Any]) -> Redis:
         "health_check_interval": 30,
         # Once more at once, for connections that the server has closed; a write that is sent twice counts once.
         "retry": Retry(ExponentialBackoff(cap=0.2, base=0.05), 1),
+        "retry_on_error": [ConnectionError, TimeoutError],  # redis-py 5 asks for it
         "protocol": 2,
     }
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -29,9 +30,11 @@ class BuiltinTask(FramelaneTask):
     request_class: ClassVar[type[JobRequest]] = RenderRequest
 
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        request = args[0] if args else None
+        given = dict(inspect.signature(self.run).bind(*args, **kwargs).arguments)
+        fields = given.pop("fields", {})
+        request = next(iter(given.values()), None)  # by position or by its name
         if not (isinstance(request, Mapping) and is_job(request)):
-            self.request_of(request, kwargs)
+            self.request_of(request, fields)
 
     def request_of(self, request: Any, fields: Mapping[str, Any]) -> JobRequest:
         """The request of these arguments.

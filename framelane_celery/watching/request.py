@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from billiard.exceptions import WorkerLostError
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker.request import Request
 
 from framelane_celery import records
@@ -14,6 +14,7 @@ from framelane_celery.errors import FramelaneError
 from framelane_celery.records import Record
 from framelane_celery.room import move, room_of
 from framelane_celery.settings import settings_of
+from framelane_celery.wakeups import step_of
 
 logger = logging.getLogger(__name__)
 
@@ -21,16 +22,25 @@ logger = logging.getLogger(__name__)
 class FramelaneRequest(Request):
     """Celery looks it up by ``Task.Request``."""
 
+    _has_told_timeout = False
+
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        """A hard time limit ends the task: Celery stores FAILURE and kills the child, which cannot end the record."""
+        """A hard time limit ends the task: Celery stores FAILURE and kills the child, which cannot end the record.
+
+        The prefork pool reports it twice, to `on_failure` first: errbacks and the chord shall hear of it once.
+        """
+        if not soft and self._has_told_timeout:
+            self._context.errbacks = self._context.chord = None
         super().on_timeout(soft, timeout)
         if not soft:
-            self._move(lambda old, now: records.finish(old, run_id=None, node=self.hostname, now=now))
+            step = step_of(self._context)
+            self._move(lambda old, now: records.finish(old, run_id=None, node=self.hostname, step=step, now=now))
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """A child that died gives its lease back at once: the task need not wait for the lease's end."""
         super().on_failure(exc_info, send_failed_event, return_ok)
         error = getattr(exc_info.exception, "exc", exc_info.exception)
+        self._has_told_timeout = isinstance(error, TimeLimitExceeded)
         if isinstance(error, (WorkerLostError, SystemExit)):
             settings = settings_of(self.app)
             self._move(

@@ -10,7 +10,7 @@ from celery.exceptions import Ignore, Reject
 from framelane_celery import FramelaneTask, Job, RenderRequest
 from tests.worker.project import composition, journal
 
-LOADED = ("-I", "tests.faults.tasks")
+LOADED = ("-I", "tests.faults.tasks,tests.faults.points")
 
 
 class SlowEnd(FramelaneTask):
@@ -28,7 +28,7 @@ def slow_end(seconds: float) -> RenderRequest:
     return RenderRequest.model_validate(composition("slow end"))
 
 
-@shared_task(base=SlowEnd, time_limit=2)
+@shared_task(base=SlowEnd, time_limit=5)
 def limited_end(seconds: float) -> RenderRequest:
     """Its `completed` runs into the hard time limit."""
     return RenderRequest.model_validate(composition("limited end"))

@@ -6,6 +6,8 @@ They run at the same time on one worker for each transport; a lease is 15 s long
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -16,7 +18,7 @@ from celery.exceptions import TimeLimitExceeded
 from framelane_celery import JobFailed
 from framelane_celery.testing import FramelaneServer
 from tests.faults import tasks
-from tests.faults.attack import bystander, make_server, make_stack, workers
+from tests.faults.attack import bystander, make_server, make_stack, order
 from tests.worker.stacks import Stack, wait_for
 
 pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.celery55, pytest.mark.timeout(200)]
@@ -34,6 +36,7 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
     "Ignore at the end": (f"{OURS}.gives_up_at_the_end", ["ignore"]),
     "Reject at the end": (f"{OURS}.gives_up_at_the_end", ["reject"]),
     "the hard limit in the body": ("slow_body", [600]),
+    "the hard limit before it has begun": ("slow_body", [0]),
     "the hard limit at the end": (f"{OURS}.limited_end", [600]),
 }
 
@@ -63,25 +66,38 @@ class Scene(NamedTuple):
         return self.stack.record(self.ids[label])
 
 
-@pytest.fixture(scope="module", params=["redis", "rabbitmq"])
-def scene(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Scene]:
-    folder: Path = tmp_path_factory.mktemp("bodies")
-    with (
-        make_server() as server,
-        make_stack(request.param, folder, server, framelane={"max_lost_runs": MAX_LOST_RUNS}) as stack,
-        workers(bystander(stack), stack.worker("-c", str(len(CALLS) + 2), *tasks.LOADED)),
-    ):
-        ids = {}
-        for label, (name, args) in CALLS.items():
-            ids[label] = str(uuid4())
-            call = stack.sig(name, *args).set(task_id=ids[label])
-            call.link(stack.sig("note", tag=label))
-            call.link_error(stack.sig("errback"))
-            call.apply_async()
-        wait_for(lambda: all(stack.record(task_id).is_over for task_id in ids.values()), 100, "all records over")
-        # A task behind everything on the plain queue: what the others had sent there has run.
-        stack.sig("note", tag="last").apply_async().get(timeout=20)
-        yield Scene(server, stack, ids)
+def _play(name: str, folder: Path, opened: ExitStack) -> Scene:
+    server = opened.enter_context(make_server())
+    stack = opened.enter_context(
+        make_stack(name, folder, server, framelane={"max_lost_runs": MAX_LOST_RUNS, "lease_s": LEASE_S})
+    )
+    opened.enter_context(bystander(stack))
+    opened.enter_context(stack.worker("-c", str(len(CALLS) + 2), *tasks.LOADED))
+    ids = {}
+    for label, (task, args) in CALLS.items():
+        ids[label] = str(uuid4())
+        call = stack.sig(task, *args).set(task_id=ids[label])
+        call.link(stack.sig("note", tag=label))
+        call.link_error(stack.sig("errback"))
+        if "before it has begun" in label:
+            order(stack, "begin:before", "hang", ids[label])
+        call.apply_async()
+    wait_for(lambda: all(stack.record(task_id).is_over for task_id in ids.values()), 100, "all records over")
+    # A task behind everything on the plain queue: what the others had sent there has run.
+    stack.sig("note", tag="last").apply_async().get(timeout=20)
+    return Scene(server, stack, ids)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: Any) -> Iterator[dict[str, Scene]]:
+    names = ("redis", "rabbitmq")
+    with ExitStack() as opened, ThreadPoolExecutor(2) as pool:
+        yield dict(zip(names, pool.map(_play, names, [tmp_path_factory.mktemp("bodies") for _ in names], [opened] * 2)))
+
+
+@pytest.fixture(params=["redis", "rabbitmq"])
+def scene(request: pytest.FixtureRequest, scenes: dict[str, Scene]) -> Scene:
+    return scenes[request.param]
 
 
 def test_a_body_of_three_leases_submits_once(scene: Scene) -> None:
@@ -116,7 +132,7 @@ def test_ignore_and_reject_end_the_record(scene: Scene, label: str) -> None:
     assert scene.tail(label) == 0
 
 
-@pytest.mark.parametrize("label", ["the hard limit in the body", "the hard limit at the end"])
+@pytest.mark.parametrize("label", [label for label in CALLS if "hard limit" in label])
 def test_a_hard_time_limit_ends_the_task_once(scene: Scene, label: str) -> None:
     assert isinstance(scene.result(label).result, TimeLimitExceeded)
     assert scene.record(label).until == "done"

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,7 +20,7 @@ import sqlalchemy as sa
 
 from framelane_celery.errors import RoomError
 from framelane_celery.records import Record
-from framelane_celery.room import Room, move, open_room
+from framelane_celery.room import Room, SlotClaim, move, open_room
 from tests.room.stores import POSTGRES_URL
 
 RECORD = Record(id="task-1", task="framelane.render", call="{}", digest="d", due_at=1.0)
@@ -122,6 +123,60 @@ def test_a_redis_that_is_full_or_read_only_is_a_room_error(
         move(room, "task-1", lambda r, now: r)
     server.client.replicaof("no", "one")
     assert move(room, "task-1", lambda r, now: r) is not None
+
+
+class LossyProxy:
+    """Passes everything on to Redis, but loses the next answer when told: the connection breaks instead."""
+
+    def __init__(self, port: int) -> None:
+        self.server_port, self.loses_next = port, False
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self.listener.getsockname()[1])
+        self.threads = [threading.Thread(target=self._accept, daemon=True)]
+        self.threads[0].start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            self.threads.append(threading.Thread(target=self._serve, args=(client,), daemon=True))
+            self.threads[-1].start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self.server_port)) as server:
+            while request := client.recv(1 << 16):
+                server.sendall(request)
+                answer = server.recv(1 << 16)
+                if self.loses_next and b"EVALSHA" in request:
+                    self.loses_next = False
+                    return
+                client.sendall(answer)
+
+    def close(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for thread in self.threads:
+            thread.join(5)
+
+
+def test_a_write_whose_answer_was_lost_counts_once(
+    start_redis: Callable[..., PrivateRedis], open_one: Callable[..., Room]
+) -> None:
+    server = start_redis("--save", "")
+    proxy = LossyProxy(server.port)
+    room = open_one(f"redis://127.0.0.1:{proxy.port}/0")
+    assert room.create(replace(RECORD, id="other")) is None  # the script is known now
+    proxy.loses_next = True
+    assert room.create(RECORD) is None  # and not "is there already"
+    proxy.loses_next = True
+    assert room.save(RECORD, RECORD, claim=SlotClaim("render", 3, from_queue=False)) == "saved"  # and not "conflict"
+    assert not proxy.loses_next
+    assert room.slots_free("render", 3) == 2
+    assert room.read("task-1")[0] == replace(RECORD, version=1)
+    room.close()
+    proxy.close()
 
 
 def test_a_wrong_password_is_a_room_error_that_does_not_show_it(

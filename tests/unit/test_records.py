@@ -78,6 +78,7 @@ TRANSITIONS: dict[str, Callable[[Record], Record | None]] = {
     "end_replacing": lambda r: records.end_replacing(r),
     "finish": lambda r: records.finish(r, run_id="run", now=NOW),
     "finish by its node": lambda r: records.finish(r, run_id=None, node="node", now=NOW),
+    "finish by its step": lambda r: records.finish(r, run_id=None, node="node", step=r.step, now=NOW),
     "end": lambda r: records.end(r, now=NOW),
 }
 
@@ -113,6 +114,7 @@ APPLIES: dict[str, set[str]] = {
     "end_replacing": also_revoked(*REPLACES),
     "finish": also_revoked(*RUNS),
     "finish by its node": also_revoked(*RUNS),
+    "finish by its step": also_revoked("start", *RUNS),
     "end": {f"{name}, revoked" for name in WAITS},
 }
 KEEP_THE_STEP = {"hold_lease", "renew", "prepare", "looked", "hinted", "resend", "end_replacing"}
@@ -193,6 +195,17 @@ def test_a_run_that_got_its_job_accepted_counts_no_lost_runs() -> None:
     assert (new.lost_runs, new.pauses, new.queued_at, new.deadline_at) == (0, 0, None, NOW + 600)
 
 
+@pytest.mark.parametrize("transition", ["accept", "pause", "redo by the run", "reclaim", "reclaim by its node"])
+def test_what_was_revoked_while_it_ran_never_waits_again(transition: str) -> None:
+    new = TRANSITIONS[transition](STATES["run, lease over, revoked"])
+    assert new is not None
+    assert new.until in WAITS
+    assert (new.lane, new.due_at) == ("clock", 0.0)  # the watcher ends it at once
+    ended = records.end(new, now=NOW)
+    assert ended is not None
+    assert ended.until == "done"
+
+
 def test_a_tombstone_is_small() -> None:
     new = records.finish(run(request="r", job=JOB), run_id="run", now=NOW)
     assert new is not None
@@ -243,12 +256,14 @@ def test_expires_means_start_before() -> None:
 
 def test_the_key_is_stable_and_distinct_per_namespace_id_and_attempt() -> None:
     key = FRESH.idempotency_key("shop")
-    assert key == "1dcee0d4-3ab8-512a-b598-0418068efecb"  # wire format: a change would pay twice for what is under way
+    assert key == "1bb52b95-0d8c-5a9c-8cda-a47d91e35471"  # wire format: a change would pay twice for what is under way
     assert UUID(key)
     others = [
         FRESH.idempotency_key("shop2"),
         replace(FRESH, id="task-2").idempotency_key("shop"),
         replace(FRESH, attempt=2).idempotency_key("shop"),
+        replace(FRESH, id=f"2:{FRESH.id}").idempotency_key("shop"),
+        FRESH.idempotency_key("shop:2"),
     ]
     assert len({key, *others}) == 4
     moved = replace(FRESH, step=9, version=9, until="running", run_id="x", call="other", lost_runs=3)

@@ -8,9 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kombu import pools
 
 from framelane_celery.testing import FramelaneServer
 from tests.worker.stacks import Stack, Worker, make_server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _close_kombus_pools() -> Iterator[None]:
+    """Connections are pooled by broker, for all stacks together."""
+    yield
+    pools.reset()
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +53,7 @@ def stack(request: pytest.FixtureRequest, server: FramelaneServer, tmp_path_fact
         server.base_url,
         framelane={"renders_per_minute": 10000, "media_tasks_per_minute": 10000},
     )
-    with stack.worker("-c", "2") as worker:
+    with stack.worker("-c", "2", "-E") as worker:
         stack.running = worker  # type: ignore[attr-defined]
         yield stack
     stack.close()

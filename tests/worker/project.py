@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from celery import Celery, shared_task
+from celery import Celery, current_task, shared_task
 from celery.exceptions import Ignore, Reject
 
 import framelane_celery as framelane
@@ -25,7 +25,8 @@ app.conf.framelane = json.loads(os.environ.get("TEST_FRAMELANE", "{}"))
 
 def journal(event: str, **fields: Any) -> None:
     """Note something, in one write that no other process can tear."""
-    line = json.dumps({"event": event, "at": time.time(), "pid": os.getpid(), **fields}) + "\n"
+    task_id = current_task.request.id if current_task else None
+    line = json.dumps({"event": event, "at": time.time(), "pid": os.getpid(), "id": task_id, **fields}) + "\n"
     handle = os.open(os.environ["TEST_JOURNAL"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(handle, line.encode())

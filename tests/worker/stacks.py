@@ -214,11 +214,11 @@ class Stack:
         self.room.close()
         with suppress(Exception):
             room_of(self.app, settings_of(self.app)).close()
-        self._close_backend()
+        self._close_celery()
         self.app.close()
 
-    def _close_backend(self) -> None:
-        """What Celery keeps open of a result backend; a socket that is left fails whichever test runs next."""
+    def _close_celery(self) -> None:
+        """What Celery keeps open of its services; a socket that is left fails whichever test runs next."""
         backend = self.app.backend
         with suppress(Exception):
             backend.result_consumer.stop()
