@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from freezegun import freeze_time
 
-from framelane_celery import client as client_module
 from framelane_celery import errors
 from framelane_celery.client import FramelaneClient, shared_client
+from framelane_celery.client import api as client_module
 from framelane_celery.models import RenderRequest, TranscribeRequest
 from framelane_celery.settings import FramelaneSettings
 

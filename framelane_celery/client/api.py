@@ -1,49 +1,29 @@
-"""The only file that speaks HTTP.
-
-Every call to the API goes through `FramelaneClient._request`: both timeouts, no redirects, typed errors. Reads are
-tried again on the spot; what creates or cancels is sent exactly once, because when to repeat it, and with which bytes
-and key, is the record's decision. The key goes to the API alone: not to the storage host, a log line or an error.
-"""
+"""The Framelane API, endpoint by endpoint; every call goes through one funnel, ``FramelaneClient._request``."""
 
 from __future__ import annotations
 
-import email.utils
-import json
 import os
-import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from datetime import timezone
-from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import IO, Literal, NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
 import requests
-from pydantic import BaseModel, ValidationError
-from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
-from urllib3.exceptions import ReadTimeoutError
-from urllib3.util.retry import Retry
 
+from framelane_celery.client.answers import code_and_message, error_body, job_of, json_of, parsed, retry_after_of
+from framelane_celery.client.saving import CHUNK_BYTES, length_of, save
+from framelane_celery.client.sending import NO_AUTH, Bearer, new_session, send
 from framelane_celery.errors import ApiError, SettingsError, TransportError, clean_text, error_for
 from framelane_celery.models import Job, JobPage, JobRequest, RenderRequest, Usage
 from framelane_celery.models.media import MediaRequest
 from framelane_celery.settings import FramelaneSettings
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-    from urllib3 import BaseHTTPResponse
-    from urllib3.connectionpool import ConnectionPool
-
 Kind = Literal["render", "task"]
-AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 MAX_WAIT_S = 25
 _WAIT_MARGIN_S = 10  # the API holds a long-poll for about 25 s; the vendor advises to allow 30 and more
-_CHUNK_BYTES = 1 << 16
-_MAX_RETRY_AFTER_S = 24 * 3600.0
 _COLLECTIONS: Mapping[str, str] = {"render": "/v1/renders", "task": "/v1/tasks"}
 
 
@@ -68,10 +48,10 @@ class FramelaneClient:
         connect_timeout_s: float = 5,
         read_timeout_s: float = 30,
     ) -> None:
-        self._auth = _Bearer(api_key)
+        self._auth = Bearer(api_key)
         self.base_url = base_url.rstrip("/")
         self._connect_timeout_s, self._read_timeout_s = connect_timeout_s, read_timeout_s
-        self._session, self._pid = _new_session(self._auth), os.getpid()
+        self._session, self._pid = new_session(self._auth), os.getpid()
 
     @classmethod
     def from_settings(cls, settings: FramelaneSettings) -> FramelaneClient:
@@ -115,7 +95,7 @@ class FramelaneClient:
         headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key}
         answer = self._request("POST", path, body=body, headers=headers)
         kind = "render" if path.startswith(_COLLECTIONS["render"]) else "task"
-        return Submitted(_job(answer, kind), is_replay=answer.status_code == 200)
+        return Submitted(job_of(answer, kind), is_replay=answer.status_code == 200)
 
     def create_render(self, request: RenderRequest, idempotency_key: str) -> Submitted:
         """Submit a composition; see `submit`."""
@@ -147,7 +127,7 @@ class FramelaneClient:
             params={"wait": wait_s} if wait_s else {},
             read_timeout_s=max(self._read_timeout_s, wait_s + _WAIT_MARGIN_S) if wait_s else None,
         )
-        return _job(answer, kind)
+        return job_of(answer, kind)
 
     def get_render(self, render_id: str, *, wait_s: int = 0) -> Job:
         """Read one render; see `get_job`."""
@@ -177,7 +157,7 @@ class FramelaneClient:
         filters = {"status": status, "type": type, "cursor": cursor, "limit": limit}
         params = {name: value for name, value in filters.items() if value is not None}
         answer = self._request("GET", _COLLECTIONS[kind], params=params)
-        page = _parse(JobPage, answer)
+        page = parsed(JobPage, answer)
         jobs = [job if job.kind else job.model_copy(update={"kind": kind}) for job in page.data]
         return page.model_copy(update={"data": jobs})
 
@@ -203,7 +183,7 @@ class FramelaneClient:
         """
         answer = self._request("DELETE", _job_path(kind, job_id))
         try:
-            return _job(answer, kind)
+            return job_of(answer, kind)
         except TransportError:
             return None
 
@@ -234,20 +214,20 @@ class FramelaneClient:
         with self._request("GET", _job_path(kind, job_id) + "/download", stream=True) as answer:
             link = self._link_in(answer)
             if link is None:
-                return _save(answer, target, max_s)
-        with _new_session(_NO_AUTH) as storage:  # the key is not in it, so no redirect can carry it along
+                return save(answer, target, max_s)
+        with new_session(NO_AUTH) as storage:  # the key is not in it, so no redirect can carry it along
             timeout = (self._connect_timeout_s, self._read_timeout_s)
-            with _send(storage, "GET", link, "storage", timeout=timeout, stream=True, allow_redirects=True) as answer:
+            with send(storage, "GET", link, "storage", timeout=timeout, stream=True, allow_redirects=True) as answer:
                 if answer.status_code != 200:
                     raise TransportError(f"storage answered {answer.status_code} {clean_text(answer.reason or '', 60)}")
-                return _save(answer, target, max_s)
+                return save(answer, target, max_s)
 
     def _link_in(self, answer: requests.Response) -> str | None:
         """Find the link in the redirect, or in a small JSON object (INFER); None: the answer is the file."""
         link: object = answer.headers.get("Location") if answer.is_redirect else None
         is_json = answer.headers.get("Content-Type", "").partition(";")[0].strip() == "application/json"
-        if link is None and is_json and (_length(answer) or _CHUNK_BYTES) < _CHUNK_BYTES:
-            body = _json(answer)
+        if link is None and is_json and (length_of(answer) or CHUNK_BYTES) < CHUNK_BYTES:
+            body = json_of(answer)
             link = body.get("url") if isinstance(body, dict) else None
         url = urljoin(answer.url, link) if isinstance(link, str) else ""
         if urlsplit(url).scheme in ("http", "https"):
@@ -266,7 +246,7 @@ class FramelaneClient:
         Resend: safe.
         Source: GET /v1/workspace/usage, docs.framelane.io/api-reference/workspace/get-workspace-usage.
         """
-        return _parse(Usage, self._request("GET", "/v1/workspace/usage"))
+        return parsed(Usage, self._request("GET", "/v1/workspace/usage"))
 
     # -- the funnel
 
@@ -283,8 +263,8 @@ class FramelaneClient:
     ) -> requests.Response:
         """Send one call to the API. Any answer but a 2xx is an error, and so is a redirect but a download's."""
         if self._pid != os.getpid():
-            self._session, self._pid = _new_session(self._auth), os.getpid()
-        answer = _send(
+            self._session, self._pid = new_session(self._auth), os.getpid()
+        answer = send(
             self._session,
             method,
             self.base_url + path,
@@ -305,9 +285,9 @@ class FramelaneClient:
         """Read a refusal. Its message is short and clean, whatever the body is."""
         if answer.is_redirect:
             return ApiError("the API answered with a redirect: is base_url right?", answer.status_code)
-        code, message = _code_and_message(_error_body(answer))
+        code, message = code_and_message(error_body(answer))
         message = clean_text(message.replace(self._auth.key, "…")) or f"HTTP {answer.status_code} without a message"
-        retry_after_s = _retry_after_s(answer.headers.get("Retry-After"), message, time.time())
+        retry_after_s = retry_after_of(answer.headers.get("Retry-After"), message, time.time())
         return error_for(answer.status_code, code, message, retry_after_s)
 
 
@@ -329,220 +309,7 @@ def shared_client(settings: FramelaneSettings) -> FramelaneClient:
     return clients[key]
 
 
-# -- sending
-
-
-class _Bearer(AuthBase):
-    """The key, as an auth object: as a plain header, an entry in ~/.netrc for the host would take its place."""
-
-    def __init__(self, key: str) -> None:
-        if not key or not key.isascii() or not key.isprintable() or " " in key:
-            raise SettingsError("api_key: must be printable ASCII without spaces")
-        self.key = key
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self.key}"
-        return request
-
-
-class _NoAuth(AuthBase):
-    """No key, and nothing from ~/.netrc either."""
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        return request
-
-
-_NO_AUTH = _NoAuth()
-
-
-class _Session(requests.Session):
-    """A session that adds nothing on a redirect, where `requests` looks into ~/.netrc again."""
-
-    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        prepared_request.headers.pop("Authorization", None)
-
-
-class _ReadsOnly(Retry):
-    """Try a GET again, but not one that ran into its read timeout: a long-poll would hold its thread three times."""
-
-    def increment(
-        self,
-        method: str | None = None,
-        url: str | None = None,
-        response: BaseHTTPResponse | None = None,
-        error: Exception | None = None,
-        _pool: ConnectionPool | None = None,
-        _stacktrace: TracebackType | None = None,
-    ) -> Self:
-        # urllib3 asks `allowed_methods` after a status or a broken read, but repeats any method that did not connect.
-        if method != "GET" or isinstance(error, ReadTimeoutError):
-            return self.new(total=0, read=False)._increment(method, url, response, error, _pool, _stacktrace)
-        return self._increment(method, url, response, error, _pool, _stacktrace)
-
-    _increment = Retry.increment
-
-
-def _new_session(auth: AuthBase) -> requests.Session:
-    session = _Session()
-    session.auth = auth
-    session.max_redirects = 5
-    session.headers["User-Agent"] = "framelane-celery"
-    if auth is _NO_AUTH:
-        session.headers["Accept-Encoding"] = "identity"  # so that Content-Length is the size of the file
-    retry = _ReadsOnly(
-        total=2,
-        backoff_factor=0.1,
-        status_forcelist=(502, 503, 504),
-        allowed_methods=("GET",),
-        raise_on_status=False,
-        respect_retry_after_header=False,  # it would sleep here for as long as the server says
-    )
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retry, pool_connections=4, pool_maxsize=4))
-    return session
-
-
-def _send(
-    session: requests.Session, method: str, url: str, what: str, *, timeout: tuple[float, float], **options: Any
-) -> requests.Response:
-    """Send, and turn what `requests` raises into one line of ours: its own text may quote a signed URL."""
-    try:
-        return session.request(method, url, timeout=timeout, **options)
-    except requests.ConnectTimeout:
-        raise TransportError(f"{what}: no connection to {urlsplit(url).hostname} within {timeout[0]:g} s") from None
-    except requests.ReadTimeout:
-        raise TransportError(f"{what}: no answer within {timeout[1]:g} s") from None
-    except requests.RequestException as error:
-        raise TransportError(f"{what}: {_reason(error)}") from None
-
-
-def _reason(error: requests.RequestException) -> str:
-    inner = error.args[0] if error.args else None
-    cause = getattr(inner, "reason", None) or inner
-    return type(error).__name__ + (f" ({type(cause).__name__})" if isinstance(cause, Exception) else "")
-
-
 def _job_path(kind: Kind, job_id: str) -> str:
     if job_id in ("", ".", ".."):  # dots would be taken out of the path, and name the list
         raise ValueError("a job id is needed")
     return f"{_COLLECTIONS[kind]}/{quote(job_id, safe='')}"
-
-
-# -- reading
-
-
-def _job(answer: requests.Response, kind: str) -> Job:
-    job = _parse(Job, answer)
-    return job if job.kind else job.model_copy(update={"kind": kind})
-
-
-def _parse(model: type[AnswerT], answer: requests.Response) -> AnswerT:
-    try:
-        return model.model_validate(_json(answer))
-    except ValidationError:
-        raise TransportError(f"{_what(answer)}: the answer is no {model.__name__}") from None
-
-
-def _json(answer: requests.Response) -> object:
-    try:
-        return json.loads(_content(answer))
-    except ValueError:
-        media_type = clean_text(answer.headers.get("Content-Type", "of no type"), 60)
-        raise TransportError(f"{_what(answer)}: the answer is not JSON ({media_type})") from None
-
-
-def _content(answer: requests.Response) -> bytes:
-    try:
-        return answer.content
-    except requests.RequestException as error:
-        raise TransportError(f"{_what(answer)}: {_reason(error)}") from None
-
-
-def _what(answer: requests.Response) -> str:
-    return f"{answer.request.method} {urlsplit(answer.url).path}"
-
-
-def _error_body(answer: requests.Response) -> object:
-    try:
-        return _json(answer)
-    except TransportError:
-        return None
-
-
-def _code_and_message(body: object) -> tuple[str | None, str]:
-    """Read an error's code and message; of a body that is neither the API's nor FastAPI's, nothing is taken.
-
-    Shape:  {"error": {"code", "message"}}, {"error": "…"}, {"detail": "…"}, {"detail": [{"loc": […], "msg": "…"}]}
-    """
-    if not isinstance(body, dict):
-        return None, ""
-    error, detail = body.get("error"), body.get("detail")
-    if isinstance(error, dict):
-        code, message = error.get("code"), error.get("message")
-        return (code if isinstance(code, str) else None), (message if isinstance(message, str) else "")
-    if isinstance(detail, list):
-        parts = [item for item in detail if isinstance(item, dict)]
-        return None, "; ".join(f"{_dotted(item.get('loc'))}{item.get('msg', '')}" for item in parts[:3])
-    text = error if isinstance(error, str) else detail
-    return None, text if isinstance(text, str) else ""
-
-
-def _dotted(loc: object) -> str:
-    return ".".join(str(step) for step in loc) + ": " if isinstance(loc, list) and loc else ""
-
-
-def _retry_after_s(header: str | None, message: str, now: float) -> float | None:
-    """Read how long to stay away: the header's seconds or date, else the message's "Retry after N seconds"."""
-    spoken = re.search(r"retry after (\d+(?:\.\d+)?) ?s", message, re.IGNORECASE)
-    for text in (header or "", spoken[1] if spoken else ""):
-        if re.fullmatch(r"\d+(\.\d+)?", text.strip()):
-            return min(float(text), _MAX_RETRY_AFTER_S)
-        try:
-            at = email.utils.parsedate_to_datetime(text)
-        except (TypeError, ValueError):
-            continue
-        at = at.replace(tzinfo=timezone.utc) if at.tzinfo is None else at
-        return min(max(0.0, at.timestamp() - now), _MAX_RETRY_AFTER_S)
-    return None
-
-
-# -- saving
-
-
-def _save(answer: requests.Response, target: str | os.PathLike[str] | IO[bytes], max_s: float) -> int:
-    if not isinstance(target, (str, os.PathLike)):
-        return _copy(answer, target, max_s)
-    path = Path(target)
-    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        with part.open("wb") as file:
-            size = _copy(answer, file, max_s)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return size
-
-
-def _copy(answer: requests.Response, file: IO[bytes], max_s: float) -> int:
-    size, deadline = 0, time.monotonic() + max_s
-    for chunk in _chunks(answer):
-        file.write(chunk)
-        size += len(chunk)
-        if time.monotonic() > deadline:
-            raise TransportError(f"the download did not end within {max_s:g} s")
-    expected = _length(answer)
-    if expected is not None and expected != size and "Content-Encoding" not in answer.headers:
-        raise TransportError(f"the download broke off after {size} of {expected} bytes")
-    return size
-
-
-def _chunks(answer: requests.Response) -> Iterator[bytes]:
-    try:
-        yield from answer.iter_content(_CHUNK_BYTES)
-    except requests.RequestException as error:
-        raise TransportError(f"the download broke off: {_reason(error)}") from None
-
-
-def _length(answer: requests.Response) -> int | None:
-    length = answer.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() else None
