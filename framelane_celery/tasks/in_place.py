@@ -16,7 +16,7 @@ from framelane_celery.errors import JobTimedOut, SettingsError
 from framelane_celery.models import Job
 from framelane_celery.records import JobKind, Outcome, Record
 from framelane_celery.settings import settings_of
-from framelane_celery.tasks.run import error_of, job_metadata, request_model
+from framelane_celery.tasks.jobs import error_of, job_metadata, request_model
 
 if TYPE_CHECKING:
     from framelane_celery.settings import FramelaneSettings

@@ -22,21 +22,17 @@ from pydantic import ValidationError
 
 from framelane_celery import pacing, records, wakeups
 from framelane_celery.errors import (
-    FramelaneError,
     InternalError,
-    InvalidArguments,
-    JobCancelled,
     JobFailed,
-    JobTimedOut,
     RateLimited,
     RoomError,
     TransportError,
-    clean_text,
 )
-from framelane_celery.models import Job, JobRequest, invalid_arguments
+from framelane_celery.models import Job, invalid_arguments
 from framelane_celery.monitoring import PROGRESS, progress_meta
 from framelane_celery.records import ForeignRecord, Record
 from framelane_celery.room import SlotClaim, move, stored
+from framelane_celery.tasks.jobs import error_of, job_metadata, request_model
 
 if TYPE_CHECKING:
     from celery.app.task import Context
@@ -61,27 +57,6 @@ def run_of(request: Context) -> WorkerRun | None:
     """The run that a request belongs to, if it is one of ours in a worker."""
     run = request.get("framelane_run")
     return run if isinstance(run, WorkerRun) else None
-
-
-def request_model(task_name: str, returned: Any) -> JobRequest:
-    """What a task's body returned, as a request.
-
-    Raises: InvalidArguments, if it is anything else.
-    """
-    if isinstance(returned, JobRequest):
-        return returned
-    hint = ""
-    if isinstance(returned, dict):
-        hint = "; with pydantic=True Celery turns a returned model into a dict: leave that option away"
-    raise InvalidArguments(
-        f"{task_name}: the body must return a request model such as RenderRequest, not {type(returned).__name__}{hint}",
-        None,
-    )
-
-
-def job_metadata(task_name: str, task_id: str) -> dict[str, str]:
-    """What is added to the job's metadata: it comes back with every read, and finds an orphan's owner."""
-    return {"celery_task_id": task_id, "celery_task": task_name}
 
 
 class WorkerRun:
@@ -339,21 +314,6 @@ class WorkerRun:
         except (Ignore, Reject):
             self.finish()
             raise
-
-
-def error_of(record: Record) -> FramelaneError:
-    """The typed error of an outcome."""
-    if record.outcome == "cancelled":
-        return JobCancelled(f"job {record.job_id} was cancelled", record.job_id)
-    if record.outcome == "timed_out":
-        return JobTimedOut(f"job {record.job_id} did not end before its deadline", record.job_id)
-    if record.outcome == "worker_lost":
-        return JobFailed("every run of the task died: see the workers' logs", record.job_id, "worker_lost")
-    if record.outcome == "not_found":
-        return JobFailed(f"job {record.job_id} is gone", record.job_id, "not_found")
-    error = (record.job or {}).get("error") or {}
-    message = clean_text(error.get("message") or "no reason given")
-    return JobFailed(f"job {record.job_id} failed: {message}", record.job_id, error.get("code"))
 
 
 def _said(record: Record | None) -> str:

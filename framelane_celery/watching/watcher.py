@@ -26,9 +26,9 @@ from framelane_celery.errors import FramelaneError, RoomError
 from framelane_celery.records import Record
 from framelane_celery.room import Room, move
 from framelane_celery.settings import FramelaneSettings
-from framelane_celery.wakeups import revoke_marks
 from framelane_celery.watching import looks, scribe
 from framelane_celery.watching.pool import LookPool, Seen
+from framelane_celery.watching.revokes import Revokes
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -82,9 +82,7 @@ class Watcher:
         self._clock_ahead_s = 0.0
         self._renewed_at = 0.0
         self._purged_at = 0.0
-        self._revokes_told: set[str] = set()
-        self._revokes_read_at = 0.0
-        self._revokes_done: set[str] = set()
+        self._revokes = Revokes(self, revokes)
         self._woken: dict[str, deque[tuple[str, int]]] = {"render": deque(), "task": deque()}
 
     # --- its life ------------------------------------------------------------------------------------------------
@@ -146,7 +144,7 @@ class Watcher:
 
     def _tick(self) -> None:
         self._renew_runs()
-        self._tell_revokes()
+        self._revokes.tell()
         if self._resigned:
             self._resign()
             return
@@ -155,7 +153,7 @@ class Watcher:
             self._take_over(token)
         if token is None:
             return
-        self._read_revokes()
+        self._revokes.read()
         self._keep_due_times()
         self._let_in("render", self.settings.renders_per_minute)
         self._let_in("task", self.settings.media_tasks_per_minute)
@@ -166,8 +164,7 @@ class Watcher:
 
     def _take_over(self, token: int | None) -> None:
         self.token = token
-        self._revokes_read_at = 0.0
-        self._revokes_done.clear()
+        self._revokes.forget()
         logger.info("%s: %s", self.node, "another watcher leads" if token is None else f"watching, token {token}")
 
     def _renew_runs(self) -> None:
@@ -178,28 +175,6 @@ class Watcher:
             renew = partial(_renewed, node=self.node, lease_s=self.settings.lease_s)
             move(self.room, task_id, renew)
         self._renewed_at = time.monotonic()
-
-    def _tell_revokes(self) -> None:
-        """Write into the room what this worker has heard: revokes live in its memory only."""
-        heard = set(self._heard())
-        new = heard - self._revokes_told
-        if new:
-            self.room.add_revokes(new)
-        self._revokes_told = heard
-
-    def _read_revokes(self) -> None:
-        marks, now = self.room.revokes_since(self._revokes_read_at)
-        new = set(marks) - self._revokes_done
-        for mark in new:
-            if mark.startswith("id:"):
-                self.move(mark.removeprefix("id:"), _revoked)
-        stamps = {mark for mark in new if mark.startswith("stamp:")}
-        if stamps:
-            for record in self.room.scan():
-                if stamps.intersection(revoke_marks(record)):
-                    self.move(record.id, _revoked)
-        self._revokes_read_at = now - 1.0
-        self._revokes_done = set(marks)
 
     def _keep_due_times(self) -> None:
         while True:
@@ -352,7 +327,3 @@ class Watcher:
 
 def _renewed(record: Record, now: float, *, node: str, lease_s: float) -> Record | None:
     return records.renew(record, node=node, now=now, lease_s=lease_s)
-
-
-def _revoked(record: Record, now: float) -> Record | None:
-    return records.revoke(record, reason="revoked", now=now)

@@ -55,8 +55,9 @@ def strike(point: str, task_id: str | None = None) -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
         elif what == "hang":
             time.sleep(3600)
-        elif what.startswith("pause "):
-            time.sleep(float(what.removeprefix("pause ")))
+        elif what.startswith("wait "):
+            while not Path(what.removeprefix("wait ")).exists():
+                time.sleep(0.02)
 
 
 def running_id() -> str | None:

@@ -52,8 +52,8 @@ def _stop_and_continue(name: str, point: str, folder: Path) -> Scene:
 
         os.killpg(first.pid, signal.SIGCONT)
         # It has come back to itself when it answers, and its runs have seen that they are not wanted any more.
-        inspect = stack.app.control.inspect(destination=[f"w1@{stack.queue}"], timeout=1.0)
-        wait_for(lambda: (inspect.active() or {}).get(f"w1@{stack.queue}") == [], 30, "w1 has nothing to do")
+        inspect = stack.app.control.inspect(destination=[first.node], timeout=1.0)
+        wait_for(lambda: (inspect.active() or {}).get(first.node) == [], 30, "w1 has nothing to do")
         wait_for(lambda: "another watcher leads" in first.log, 15)
         stack.sig("note", tag="last").apply_async().get(timeout=20)
         wait_for(stack.is_idle)

@@ -1,0 +1,139 @@
+"""The room, or the broker, goes away for the workers: nothing is told that is not so, and all is done later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+from celery import states
+
+from tests.faults.attack import ARMED, Piece, bystander, make_server, make_stack, order, same_bytes, struck
+from tests.faults.attack import wait_until_over
+from tests.faults.proxy import Proxy
+from tests.worker.project import composition
+from tests.worker.stacks import AMQP, POSTGRES, REDIS, Stack, wait_for
+
+pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(200)]
+
+ROOMS = {"redis": f"{REDIS}/12", "rabbitmq": POSTGRES}
+BROKERS = {"redis": f"{REDIS}/10", "rabbitmq": AMQP}
+PORTS = {"redis": 6379, "amqp": 5672, "postgresql+psycopg": 5432}
+POINTS = ("begin:before", "bytes:before", "post:after", "completed", "finish:before")
+
+
+def _through(url: str, opened: ExitStack) -> tuple[str, Proxy]:
+    """A URL that leads to the same service through a proxy."""
+    parts = urlsplit(url)
+    proxy = opened.enter_context(Proxy(parts.hostname or "127.0.0.1", parts.port or PORTS[parts.scheme]))
+    user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+    return parts._replace(netloc=f"{user}127.0.0.1:{proxy.port}").geturl(), proxy
+
+
+class Scene(NamedTuple):
+    stack: Stack
+    jobs: dict[str, list[int]]
+    states: dict[str, str]
+    are_same: bool
+    plain: dict[str, list[int]]
+    told: set[str]
+
+
+def _room_away(name: str, folder: Path) -> Scene:
+    """Runs are held at their points; the room goes; they go on without it; it comes back."""
+    with ExitStack() as opened:
+        server = opened.enter_context(make_server())
+        url, proxy = _through(ROOMS[name], opened)
+        stack = opened.enter_context(make_stack(name, folder, server))
+        stack.framelane["room_url"] = url  # for workers; this process goes straight to it
+        opened.enter_context(bystander(stack))
+        opened.enter_context(stack.worker("-c", str(len(POINTS) + 1), *ARMED))
+        pieces = {point: Piece(stack, point) for point in POINTS}
+        for point, piece in pieces.items():
+            order(stack, point, f"wait {stack.folder / 'go'}", piece.id)
+            piece.call()
+        wait_for(lambda: {piece.id for piece in pieces.values()} <= struck(stack), 40, "all at their points")
+        proxy.cut()
+        (stack.folder / "go").touch()
+        log = stack.folder / "w1.log"
+        wait_for(lambda: "the room is away, put back" in log.read_text(), 30, "begin without a room")
+        wait_for(lambda: "the end was not written" in log.read_text(), 30, "an end without a room")
+        told = {stack.app.AsyncResult(piece.id).state for piece in pieces.values()}
+        proxy.restore()
+        wait_until_over(list(pieces.values()), 60)
+        is_same = same_bytes(server)
+        return Scene(
+            stack,
+            {point: piece.jobs(server) for point, piece in pieces.items()},
+            {point: stack.app.AsyncResult(piece.id).state for point, piece in pieces.items()},
+            all(is_same(piece.id) for piece in pieces.values()),
+            {point: [len(piece.plain("link")), len(piece.plain("after"))] for point, piece in pieces.items()},
+            told,
+        )
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: Any) -> Iterator[dict[tuple[str, str], Future[Any]]]:
+    with ThreadPoolExecutor(4) as pool:
+        jobs = {("room", name): pool.submit(_room_away, name, tmp_path_factory.mktemp("away")) for name in ROOMS}
+        jobs |= {("broker", name): pool.submit(_broker_away, name, tmp_path_factory.mktemp("away")) for name in BROKERS}
+        yield jobs
+
+
+@pytest.mark.parametrize("name", list(ROOMS))
+def test_a_room_that_is_away_at_begin_and_at_the_end_delays_and_doubles_nothing(
+    scenes: dict[tuple[str, str], Future[Any]], name: str
+) -> None:
+    scene: Scene = scenes["room", name].result(timeout=150)
+    assert states.FAILURE not in scene.told
+    assert scene.states == dict.fromkeys(POINTS, states.SUCCESS)
+    assert scene.jobs == dict.fromkeys(POINTS, [1, 1])
+    assert scene.are_same
+    assert scene.plain == dict.fromkeys(POINTS, [1, 1])
+
+
+def _broker_away(name: str, folder: Path) -> dict[str, Any]:
+    """A call without a broker; then the broker goes while workers run, and comes back."""
+    with ExitStack() as opened:
+        server = opened.enter_context(make_server(job_seconds=1.0))
+        url, proxy = _through(BROKERS[name], opened)
+        options = {"broker_url": url, "task_publish_retry": False}
+        if name == "rabbitmq":
+            options |= {"broker_heartbeat": 2}
+        stack = opened.enter_context(make_stack(name, folder, server, celery=options))
+        queues = ("-Q", f"{stack.queue},{stack.queue}-plain")
+        proxy.cut()
+        early = stack.sig("framelane.render", composition()).apply_async()
+        written = stack.record(early.id)
+        proxy.restore()
+        worker = opened.enter_context(stack.worker("-c", "2", *queues, *ARMED))
+        before = early.get(timeout=60)["status"]
+
+        pieces = [Piece(stack, f"broker {number}").call() for number in range(4)]
+        wait_for(lambda: all(stack.record(piece.id).until == "job" for piece in pieces), 20, "all waiting")
+        proxy.cut()
+        wait_for(lambda: all(stack.record(piece.id).outcome for piece in pieces), 20, "decided without a broker")
+        proxy.restore()
+        wait_until_over(pieces, 90)
+        assert worker.process is not None
+        return {
+            "written": written.until,
+            "before": before,
+            "alive": worker.process.poll() is None,
+            "jobs": [piece.jobs(server) for piece in pieces],
+            "plain": [[len(piece.plain("link")), len(piece.plain("after"))] for piece in pieces],
+        }
+
+
+@pytest.mark.parametrize("name", list(BROKERS))
+def test_a_broker_that_is_away_at_the_call_and_while_jobs_run_delays_only(
+    scenes: dict[tuple[str, str], Future[Any]], name: str
+) -> None:
+    outcome = scenes["broker", name].result(timeout=150)
+    assert (outcome["written"], outcome["before"], outcome["alive"]) == ("start", "completed", True)
+    assert outcome["jobs"] == [[1, 1]] * 4
+    assert outcome["plain"] == [[1, 1]] * 4
