@@ -131,13 +131,13 @@ def step_of(request: Context) -> int:
     return int(header.get("step", 0)) if isinstance(header, Mapping) else 0
 
 
-def publish(app: Celery, record: Record, producer: Any = None) -> None:
-    """Send the wake-up of a record's present step."""
+def publish(app: Celery, record: Record, **plumbing: Any) -> None:
+    """Send the wake-up of a record's present step. ``plumbing``: a producer, a connection, how to retry."""
     call = Call.from_text(record.call)
-    options = {**call.options, "headers": header_for(record.step, call.options.get("headers"))}
-    app.send_task(
-        call.task, call.args, call.kwargs, task_id=record.id, producer=producer, add_to_parent=False, **options
-    )
+    options = {**call.options, **plumbing, "headers": header_for(record.step, call.options.get("headers"))}
+    if record.until == "instant" and record.due_at is not None:  # only where the room could not keep it
+        options["eta"] = datetime.fromtimestamp(record.due_at, timezone.utc)
+    app.send_task(call.task, call.args, call.kwargs, task_id=record.id, add_to_parent=False, **options)
 
 
 def context_of(record: Record) -> Context:

@@ -38,6 +38,9 @@ _OWN_OPTIONS = (
     "time_limit", "soft_time_limit", "ignore_result",
 )  # fmt: skip
 
+_PLUMBING = ("producer", "publisher", "connection", "router", "retry", "retry_policy", "mandatory", "immediate")
+"""Options of one publication: the caller's own counts, a wake-up's does not."""
+
 
 class FramelaneTask(Task):
     """A Celery task whose body returns what to submit, and whose result is the finished job.
@@ -151,7 +154,7 @@ class FramelaneTask(Task):
             logger.error("%s[%s]: no record was written, the message alone goes out: %s", self.name, task_id, error)
             to_publish = record
         if to_publish is not None:
-            self._publish(to_publish, producer, in_task=parent is not None)
+            self._publish(to_publish, {**options, "producer": producer}, in_task=parent is not None)
 
     def _put(self, record: Record, parent: Task | None, *, at_once: bool) -> Record | None:
         """Write the record once. What is returned has to be published; None: nothing new happens."""
@@ -184,9 +187,10 @@ class FramelaneTask(Task):
             logger.error("%s[%s]: %s; the first one stands", self.name, record.id, message)
         return None
 
-    def _publish(self, record: Record, producer: Any, *, in_task: bool) -> None:
+    def _publish(self, record: Record, options: Mapping[str, Any], *, in_task: bool) -> None:
+        plumbing = {name: options[name] for name in _PLUMBING if options.get(name) is not None}
         try:
-            wakeups.publish(self.app, record, producer)
+            wakeups.publish(self.app, record, **plumbing)
         except OperationalError as error:  # the broker is away: the watcher sends it again
             logger.warning("%s[%s]: not published, the watcher will: %s", self.name, record.id, error)
         except Exception:

@@ -167,11 +167,11 @@ class Stack:
         def listen() -> None:
             with self.app.connection_for_read() as connection:
                 receiver = self.app.events.Receiver(connection, handlers={"*": seen.append})
-                with receiver.consumer_context():
+                with receiver.consumer_context() as (own, _, _):
                     ready.set()
                     while not stop.is_set():
                         with suppress(TimeoutError):
-                            connection.drain_events(timeout=0.1)
+                            own.drain_events(timeout=0.1)
 
         thread = threading.Thread(target=listen, daemon=True)
         thread.start()
@@ -264,7 +264,7 @@ class Worker:
         }
         command = [
             self.python, "-m", "celery", "-A", "tests.worker.project", "worker", "-l", "INFO", "-n", self.node,
-            "-Q", self.stack.queue, *self.options,
+            "-Q", self.stack.queue, "--without-mingle", *self.options,
         ]  # fmt: skip
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(

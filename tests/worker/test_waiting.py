@@ -305,11 +305,10 @@ def test_other_answers(make_stack: MakeStack, switches: Switches) -> None:
     with make_server(switches=switches) as server:
         stack = make_stack("redis", server)
         with stack.worker("-c", "1") as worker:
-            result = render(stack, seconds="3").apply_async()
+            result = render(stack, seconds="5" if switches.unknown_status else "2").apply_async()
             seen = set()
             while not result.ready():
-                meta = stack.app.AsyncResult(result.id)._get_task_meta()
-                seen.add((meta["result"] or {}).get("status"))
+                seen.add((stack.record(result.id).job or {}).get("status"))
                 time.sleep(0.02)
             assert result.get(timeout=1)["status"] == "completed"
             if switches.unknown_status:
@@ -317,7 +316,7 @@ def test_other_answers(make_stack: MakeStack, switches: Switches) -> None:
             if not switches.has_wait:
                 assert worker.log.count("ignores ?wait") == 1
                 assert len([read for read in server.ledger.reads() if read.wait_s]) == 1
-                assert len(server.ledger.reads()) <= 6
+                assert len(server.ledger.reads()) <= 8
 
 
 @pytest.mark.celery55
