@@ -33,6 +33,9 @@ KEY_LIFE_S: Final = 24 * 3600
 
 RESEND_MAX_S: Final = 3600.0
 
+END_AGAIN_S: Final = 30.0
+"""How long the ending of a revoked task may take before it is tried again."""
+
 
 class ForeignRecord(FramelaneError):
     """A record that another version of framelane_celery wrote: this one leaves it alone."""
@@ -358,6 +361,11 @@ def finish(
     if record.outcome == "worker_lost":
         return _move(record, "dead", None, run_id=None, finished_at=now)
     return _bury(record, now)
+
+
+def try_to_end(record: Record, *, now: float) -> Record | None:
+    """Somebody sets out to end what was revoked or has expired; if nothing comes of it, somebody does again."""
+    return replace(record, due_at=now + END_AGAIN_S) if record.ending and record.until in WAITING else None
 
 
 def end(record: Record, *, now: float) -> Record | None:

@@ -263,13 +263,20 @@ class WorkerRun:
         if outcome == "completed":
             with self._user_code():
                 result = self.task.completed(Job.model_validate(record.job), *args, **kwargs)
-        if record.lost_runs and self.task.AsyncResult(record.id).state == states.SUCCESS:
+        if record.lost_runs and self._has_stored_success():
             # A run before this one died after it stored its result, so its tail is out. Only the chord may not know.
             self.request.callbacks = self.request.chain = None
         self._move(lambda old, now: records.hold_lease(old, run_id=self.run_id, now=now, lease_s=self.settings.lease_s))
         if outcome != "completed":
             raise error_of(record)
         return result
+
+    def _has_stored_success(self) -> bool:
+        try:
+            return bool(self.task.AsyncResult(self.record.id).state == states.SUCCESS)
+        except Exception as error:  # raised, it would be the task's own failure, of a job that is done and paid for
+            logger.warning("%s[%s]: the result backend is away, run again later", self.task.name, self.record.id)
+            raise Ignore("the result backend is away") from error
 
     def finish(self) -> None:
         """The run is over, its tail, result and chord part are out."""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery.worker.request import Request
 
 from framelane_celery import records
@@ -41,7 +41,7 @@ class FramelaneRequest(Request):
         super().on_failure(exc_info, send_failed_event, return_ok)
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         self._has_told_timeout = isinstance(error, TimeLimitExceeded)
-        if isinstance(error, (WorkerLostError, SystemExit)):
+        if isinstance(error, (WorkerLostError, Terminated, SystemExit)):
             settings = settings_of(self.app)
             self._move(
                 lambda old, now: records.reclaim(old, now=now, max_lost_runs=settings.max_lost_runs, node=self.hostname)

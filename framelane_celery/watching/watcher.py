@@ -27,7 +27,7 @@ from framelane_celery.records import Record
 from framelane_celery.room import Room, move
 from framelane_celery.settings import FramelaneSettings
 from framelane_celery.watching import looks, scribe
-from framelane_celery.watching.pool import LookPool, Seen
+from framelane_celery.watching.pool import Errand, LookPool, Seen
 from framelane_celery.watching.revokes import Revokes
 
 if TYPE_CHECKING:
@@ -71,12 +71,9 @@ class Watcher:
         self._wake = threading.Event()
         self._resigned = not settings.watcher
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._pool = LookPool(
-            lambda: shared_client(settings), self._seen, max(looks.READ_THREADS, settings.long_polls + 2)
-        )
+        self._pool = LookPool(lambda: shared_client(settings), self._seen, looks.READ_THREADS + settings.long_polls)
         self._scribe = scribe.Scribe(self)
-        self._looking: set[str] = set()
-        self._ending: set[str] = set()
+        self._looking: dict[str, int] = {}  # by record: for how long the server may hold the look
         self._budget = looks.ReadBudget(settings.reads_per_minute)
         self._no_wait_until = 0.0
         self._clock_ahead_s = 0.0
@@ -177,19 +174,23 @@ class Watcher:
         self._renewed_at = time.monotonic()
 
     def _keep_due_times(self) -> None:
-        while True:
-            page, now = self.room.due("clock", PAGE + len(self._ending))
-            moved = 0
-            for record in page:
-                moved += self._isolated(record, partial(self._is_due, record, now))
-            if moved < PAGE:
+        """Move on what is due, for a second at most: leases and the lead have to be renewed meanwhile."""
+        stop_at = time.monotonic() + 1.0
+        while time.monotonic() < stop_at:
+            page, _ = self.room.due("clock", PAGE)
+            moved = sum(self._isolated(record, partial(self._is_due, record)) for record in page)
+            if len(page) < PAGE or not moved:
                 return
+        self._wake.set()
 
-    def _is_due(self, record: Record, now: float) -> bool:
+    def _is_due(self, record: Record) -> bool:
         """Move one record on. True: it is out of the way of the next page."""
-        if record.ending and record.until in records.WAITING:
-            return self._send("end" if self.settings.cancel_on_revoke else "let_end", record)
         settings = self.settings
+        if record.ending and record.until in records.WAITING:
+            ending = self.move(record.id, lambda old, now: records.try_to_end(old, now=now))
+            if ending is not None:
+                self._send_to_end(ending)
+            return ending is not None
         if record.until in ("running", "replacing"):
             reclaim = partial(records.reclaim, max_lost_runs=settings.max_lost_runs)
             return self.move(record.id, lambda old, now: reclaim(old, now=now)) is not None
@@ -244,7 +245,8 @@ class Watcher:
             free = self.settings.long_polls - len(self._looking)
         else:
             self._budget = self._budget.at_time(time.monotonic())
-            free = min(looks.READ_THREADS - len(self._looking), int(self._budget.left))
+            reading = sum(1 for wait_s in self._looking.values() if not wait_s)
+            free = min(looks.READ_THREADS - reading, int(self._budget.left))
         if free <= 0:
             return
         page, now = self.room.due("look", free + len(self._looking))
@@ -259,21 +261,24 @@ class Watcher:
                     age_s=now - (record.accepted_at or now),
                     left_s=None if record.deadline_at is None else record.deadline_at - now,
                 )
-                sent += self._isolated(record, partial(self._send, "look", record, wait_s))
+                sent += self._send_to_look(record, wait_s)
         if way == "read":
             self._budget = self._budget.spend(sent)
 
-    def _send(self, errand: str, record: Record, wait_s: int = 0) -> bool:
-        """Send somebody out for a record, unless somebody is out for it already."""
-        abroad = self._ending if errand in ("end", "let_end") else self._looking
-        if record.id in abroad:
+    def _send_to_look(self, record: Record, wait_s: int, errand: Errand = "look") -> bool:
+        """Send somebody to a record's job, unless somebody is on the way already."""
+        if record.id in self._looking:
             return False
-        abroad.add(record.id)
-        if errand == "let_end" or (errand == "end" and record.job_id is None):
-            self._seen(Seen("end", record, None, None, 0, 0.0))
-        else:
-            self._pool.send(errand, record, wait_s)  # type: ignore[arg-type]
+        self._looking[record.id] = wait_s
+        self._pool.send(errand, record, wait_s)
         return True
+
+    def _send_to_end(self, record: Record) -> None:
+        """Have the job cancelled, if there is one and it shall be, and then the task ended."""
+        if record.job_id is not None and self.settings.cancel_on_revoke:
+            self._pool.send("end", record)
+        else:
+            self._seen(Seen("end", record, None, None, 0, 0.0))
 
     def _seen(self, seen: Seen) -> None:
         self.later(partial(self._act_on, seen))
@@ -288,10 +293,11 @@ class Watcher:
                 self._no_wait_until = time.monotonic() + looks.WAIT_PROBE_S
             follow_up = self._scribe.act_on(seen)
         finally:
-            (self._ending if seen.errand == "end" else self._looking).discard(seen.record.id)
+            if seen.errand != "end":
+                self._looking.pop(seen.record.id, None)
             self._wake.set()  # there is room for another look
         if follow_up is not None:
-            self._send("time_out", follow_up)
+            self._send_to_look(follow_up, 0, "time_out")
 
     # --- small ones ----------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from celery import chain, chord
@@ -15,6 +15,19 @@ from celery import chain, chord
 from framelane_celery.testing import Completed, Failed, FramelaneServer, Outcome, Submission
 from tests.worker.project import composition
 from tests.worker.stacks import Stack, Worker, wait_for
+
+
+class Scene(NamedTuple):
+    """Something that happens on a stage of its own; `tests/faults/conftest.py` plays it. The folder comes last."""
+
+    label: str
+    play: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+
+
+def by_label(scene: Scene) -> str:
+    return scene.label
+
 
 ARMED = ("-I", "tests.faults.points")
 """Options of a worker that dies where it is told to."""
@@ -87,6 +100,21 @@ def struck(stack: Stack) -> set[str]:
     return {note["id"] for note in stack.journal("struck")}
 
 
+class End(NamedTuple):
+    """What came of a piece: its own record, the whole's result, the jobs paid and the plain tasks that ran."""
+
+    is_struck: bool
+    until: str
+    state: str
+    error: Any
+    result: Any
+    tail_id: str
+    jobs: list[int]
+    is_same: bool
+    plain: list[int]
+    plain_ids: int
+
+
 @dataclass
 class Piece:
     """One canvas under attack: a task of the user's, a job of ours after it, and plain tasks."""
@@ -95,6 +123,7 @@ class Piece:
     label: str
     kind: str = "chain"
     id: str = field(default_factory=lambda: str(uuid4()))
+    tail_id: str = field(default_factory=lambda: str(uuid4()))
 
     def call(self) -> Piece:
         """Send it. ``chain``: promo | transcribe | note, with a link; ``failing``; ``chord`` of two and a body."""
@@ -102,7 +131,6 @@ class Piece:
         promo = sig("promo", "fails" if self.kind == "failing" else "hello").set(task_id=self.id)
         promo.link(sig("note", tag=f"link {self.label}"))
         promo.link_error(sig("errback"))
-        self.tail_id = str(uuid4())
         tail = sig("framelane.transcribe").set(task_id=self.tail_id)
         if self.kind == "chord":
             other = sig("framelane.render", composition())
@@ -131,6 +159,22 @@ class Piece:
         made = server.ledger.jobs_per_task()
         return [len(made.get(task_id, [])) for task_id in (self.id, self.tail_id)]
 
+    def end(self, server: FramelaneServer) -> End:
+        """What came of it."""
+        own = self.stack.app.AsyncResult(self.id)
+        return End(
+            is_struck=bool({self.id, self.tail_id} & struck(self.stack)),
+            until=self.stack.record(self.id).until,
+            state=own.state,
+            error=own.result if own.failed() else None,
+            result=None if self.kind in ("failing", "revoked") else self.result.get(timeout=5),
+            tail_id=self.tail_id,
+            jobs=self.jobs(server),
+            is_same=same_bytes(server)(self.id),
+            plain=[len(self.plain("link")), len(self.plain("after"))],
+            plain_ids=len(set(self.plain("link"))),
+        )
+
 
 def wait_until_over(pieces: list[Piece], timeout_s: float) -> None:
     """All pieces have ended, and their records too."""
@@ -155,11 +199,11 @@ def workers(*made: Any) -> Iterator[list[Worker]]:
 
 
 def pieces_of(stack: Stack, points: dict[str, str], what: str, label: str) -> list[Piece]:
-    """A piece for each point, ordered to die there, and sent."""
+    """A piece for each point, ordered to die there, and sent. Kind "tail": the point is one of the tail's own."""
     pieces = []
     for point, kind in points.items():
         piece = Piece(stack, f"{label} {point}", kind)
-        order(stack, point, what, piece.id)
+        order(stack, point, what, piece.tail_id if kind == "tail" else piece.id)
         pieces.append(piece)
     return [piece.call() for piece in pieces]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,13 +10,24 @@ from urllib.parse import urlsplit
 import pytest
 from celery import states
 
-from tests.faults.attack import ARMED, Piece, bystander, make_server, make_stack, order, same_bytes, struck
-from tests.faults.attack import wait_until_over
+from tests.faults.attack import (
+    ARMED,
+    End,
+    Piece,
+    Scene,
+    by_label,
+    bystander,
+    make_server,
+    make_stack,
+    order,
+    struck,
+    wait_until_over,
+)
 from tests.faults.proxy import Proxy
 from tests.worker.project import composition
-from tests.worker.stacks import AMQP, POSTGRES, REDIS, Stack, wait_for
+from tests.worker.stacks import AMQP, POSTGRES, REDIS, wait_for
 
-pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(300)]
 
 ROOMS = {"redis": f"{REDIS}/12", "rabbitmq": POSTGRES}
 BROKERS = {"redis": f"{REDIS}/10", "rabbitmq": AMQP}
@@ -34,16 +43,12 @@ def _through(url: str, opened: ExitStack) -> tuple[str, Proxy]:
     return parts._replace(netloc=f"{user}127.0.0.1:{proxy.port}").geturl(), proxy
 
 
-class Scene(NamedTuple):
-    stack: Stack
-    jobs: dict[str, list[int]]
-    states: dict[str, str]
-    are_same: bool
-    plain: dict[str, list[int]]
+class Outcome(NamedTuple):
+    ends: dict[str, End]
     told: set[str]
 
 
-def _room_away(name: str, folder: Path) -> Scene:
+def _room_away(name: str, folder: Path) -> Outcome:
     """Runs are held at their points; the room goes; they go on without it; it comes back."""
     with ExitStack() as opened:
         server = opened.enter_context(make_server())
@@ -65,35 +70,7 @@ def _room_away(name: str, folder: Path) -> Scene:
         told = {stack.app.AsyncResult(piece.id).state for piece in pieces.values()}
         proxy.restore()
         wait_until_over(list(pieces.values()), 60)
-        is_same = same_bytes(server)
-        return Scene(
-            stack,
-            {point: piece.jobs(server) for point, piece in pieces.items()},
-            {point: stack.app.AsyncResult(piece.id).state for point, piece in pieces.items()},
-            all(is_same(piece.id) for piece in pieces.values()),
-            {point: [len(piece.plain("link")), len(piece.plain("after"))] for point, piece in pieces.items()},
-            told,
-        )
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory: Any) -> Iterator[dict[tuple[str, str], Future[Any]]]:
-    with ThreadPoolExecutor(4) as pool:
-        jobs = {("room", name): pool.submit(_room_away, name, tmp_path_factory.mktemp("away")) for name in ROOMS}
-        jobs |= {("broker", name): pool.submit(_broker_away, name, tmp_path_factory.mktemp("away")) for name in BROKERS}
-        yield jobs
-
-
-@pytest.mark.parametrize("name", list(ROOMS))
-def test_a_room_that_is_away_at_begin_and_at_the_end_delays_and_doubles_nothing(
-    scenes: dict[tuple[str, str], Future[Any]], name: str
-) -> None:
-    scene: Scene = scenes["room", name].result(timeout=150)
-    assert states.FAILURE not in scene.told
-    assert scene.states == dict.fromkeys(POINTS, states.SUCCESS)
-    assert scene.jobs == dict.fromkeys(POINTS, [1, 1])
-    assert scene.are_same
-    assert scene.plain == dict.fromkeys(POINTS, [1, 1])
+        return Outcome({point: piece.end(server) for point, piece in pieces.items()}, told)
 
 
 def _broker_away(name: str, folder: Path) -> dict[str, Any]:
@@ -129,11 +106,21 @@ def _broker_away(name: str, folder: Path) -> dict[str, Any]:
         }
 
 
-@pytest.mark.parametrize("name", list(BROKERS))
-def test_a_broker_that_is_away_at_the_call_and_while_jobs_run_delays_only(
-    scenes: dict[tuple[str, str], Future[Any]], name: str
-) -> None:
-    outcome = scenes["broker", name].result(timeout=150)
+ROOM_SCENES = [Scene(f"room, {name}", _room_away, (name,)) for name in ROOMS]
+BROKER_SCENES = [Scene(f"broker, {name}", _broker_away, (name,)) for name in BROKERS]
+
+
+@pytest.mark.parametrize("away", ROOM_SCENES, ids=by_label)
+def test_a_room_that_is_away_at_begin_and_at_the_end_delays_and_doubles_nothing(stage: Any, away: Scene) -> None:
+    outcome: Outcome = stage.outcome(away)
+    assert states.FAILURE not in outcome.told
+    for point, end in outcome.ends.items():
+        assert (end.state, end.jobs, end.is_same, end.plain) == (states.SUCCESS, [1, 1], True, [1, 1]), point
+
+
+@pytest.mark.parametrize("away", BROKER_SCENES, ids=by_label)
+def test_a_broker_that_is_away_at_the_call_and_while_jobs_run_delays_only(stage: Any, away: Scene) -> None:
+    outcome = stage.outcome(away)
     assert (outcome["written"], outcome["before"], outcome["alive"]) == ("start", "completed", True)
     assert outcome["jobs"] == [[1, 1]] * 4
     assert outcome["plain"] == [[1, 1]] * 4

@@ -5,9 +5,9 @@ Each scenario has a server, a stack and a worker of its own; they run at the sam
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,14 +15,22 @@ from typing import Any, NamedTuple
 import pytest
 
 from framelane_celery.testing import Entry, Fault, FramelaneServer, Switches, limits
-from tests.faults.attack import make_server, make_stack, posts_of, same_bytes
+from tests.faults.attack import Scene, by_label, make_server, make_stack, posts_of, same_bytes
 from tests.worker.stacks import wait_for
 
-pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(300)]
 
 CHILDREN = 4
 WINDOW_S = 5.0
 """The server's rate limits count over so many seconds here."""
+
+
+class ShortWindow(limits.FixedWindow):
+    """The server's minute, in WINDOW_S."""
+
+    def take(self, address: str, now: float) -> int | None:
+        seconds = super().take(address, now * limits.WINDOW_S / WINDOW_S)
+        return None if seconds is None else max(1, math.ceil(seconds * WINDOW_S / limits.WINDOW_S))
 
 
 class Played(NamedTuple):
@@ -50,12 +58,12 @@ SCENARIOS = {
     "posts in trouble": Scenario(
         24,
         (
-            Fault("status", method="POST", status=500, probability=0.15, seed=1),
-            Fault("status", method="POST", status=503, html=True, probability=0.15, seed=2),
-            Fault("html", method="POST", probability=0.15, seed=3, accepted=True),
-            Fault("reset", method="POST", probability=0.15, seed=4),
-            Fault("slow", method="POST", probability=0.1, seed=5, seconds=2.5, accepted=True),
-            Fault("garbage", method="POST", probability=0.15, seed=6, accepted=True),
+            Fault("status", method="POST", status=500, probability=0.3, times=3, seed=1),
+            Fault("status", method="POST", status=503, html=True, probability=0.3, times=3, seed=2),
+            Fault("html", method="POST", probability=0.3, times=3, seed=3, accepted=True),
+            Fault("reset", method="POST", probability=0.3, times=3, seed=4),
+            Fault("slow", method="POST", probability=0.3, times=3, seed=5, seconds=2.5, accepted=True),
+            Fault("garbage", method="POST", probability=0.3, times=3, seed=6, accepted=True),
         ),
     ),
     "reads in trouble": Scenario(
@@ -81,9 +89,11 @@ SCENARIOS = {
 }
 
 
-def _play(scenario: Scenario, folder: Path) -> Played:
+def _play(label: str, folder: Path) -> Played:
+    scenario = SCENARIOS[label]
     with ExitStack() as opened:
         server: FramelaneServer = opened.enter_context(make_server(**scenario.server))
+        server._api.renders = ShortWindow(server._api.renders.limit)
         for fault in scenario.faults:
             server.faults.add(fault)
         settings = {"read_timeout_s": 1.5}
@@ -104,52 +114,50 @@ def _play(scenario: Scenario, folder: Path) -> Played:
         )
 
 
-@pytest.fixture(scope="module")
-def played(tmp_path_factory: Any) -> Iterator[dict[str, Future[Played]]]:
-    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(4) as pool:
-        patch.setattr(limits, "WINDOW_S", WINDOW_S)
-        yield {
-            label: pool.submit(_play, scenario, tmp_path_factory.mktemp("http")) for label, scenario in SCENARIOS.items()
-        }
+def scene(label: str) -> Scene:
+    return Scene(label, _play, (label,))
 
 
-@pytest.fixture
-def play(played: dict[str, Future[Played]]) -> Callable[[str], Played]:
-    def play(label: str) -> Played:
-        found = played[label].result(timeout=180)
-        assert found.statuses == ["completed"] * SCENARIOS[label].tasks
-        assert found.per_task == [1] * SCENARIOS[label].tasks
-        assert all(found.is_same(task_id) for task_id in found.ids)
-        return found
-
-    return play
+def played(stage: Any, play: Scene) -> Played:
+    """What came of it; in every scenario all tasks end well, and each is paid once."""
+    found: Played = stage.outcome(play)
+    assert found.statuses == ["completed"] * SCENARIOS[play.label].tasks
+    assert found.per_task == [1] * SCENARIOS[play.label].tasks
+    assert all(found.is_same(task_id) for task_id in found.ids)
+    return found
 
 
-@pytest.mark.parametrize("label", ["answers lost", "answers lost on rabbitmq"])
-def test_an_answer_lost_after_acceptance_makes_no_second_job(play: Callable[[str], Played], label: str) -> None:
+def plays(*labels: str) -> Any:
+    return pytest.mark.parametrize("play", [scene(label) for label in labels], ids=by_label)
+
+
+@plays("answers lost", "answers lost on rabbitmq")
+def test_an_answer_lost_after_acceptance_makes_no_second_job(stage: Any, play: Scene) -> None:
     """The body of `promo` would build another request the second time; key and bytes are those of the first."""
-    found = play(label)
+    found = played(stage, play)
     repeated = [task_id for task_id in found.ids if len(found.keys[task_id]) > 1]
     assert len(repeated) >= 2
     assert sum(entry.is_replay for entry in found.posts) == sum(len(found.keys[id]) - 1 for id in repeated)
     assert len({key for sent in found.keys.values() for key, _ in sent}) == len(found.ids)
 
 
-def test_posts_in_trouble_are_repeated_with_the_same_bytes(play: Callable[[str], Played]) -> None:
-    found = play("posts in trouble")
+@plays("posts in trouble")
+def test_posts_in_trouble_are_repeated_with_the_same_bytes(stage: Any, play: Scene) -> None:
+    found = played(stage, play)
     seen = Counter(entry.fault for entry in found.posts)
     assert {"status", "html", "reset", "slow", "garbage"} <= set(seen), seen
 
 
-def test_reads_in_trouble_only_delay(play: Callable[[str], Played]) -> None:
-    found = play("reads in trouble")
+@plays("reads in trouble")
+def test_reads_in_trouble_only_delay(stage: Any, play: Scene) -> None:
+    found = played(stage, play)
     seen = Counter(entry.fault for entry in found.reads)
     assert {"status", "html", "reset", "slow", "garbage"} <= set(seen), seen
 
 
-@pytest.mark.parametrize("label", ["429 with Retry-After", "429 without Retry-After"])
-def test_a_429_brakes_everybody(play: Callable[[str], Played], label: str) -> None:
-    found = play(label)
+@plays("429 with Retry-After", "429 without Retry-After")
+def test_a_429_brakes_everybody(stage: Any, play: Scene) -> None:
+    found = played(stage, play)
     refused = [entry for entry in found.posts if entry.status == 429]
     assert refused
     # In each of the three windows, those may be refused who had begun when the first 429 came: one for each child.
@@ -160,8 +168,9 @@ def test_a_429_brakes_everybody(play: Callable[[str], Played], label: str) -> No
     assert not [at for at in posted_at if begun < at < found.posts[0].at + WINDOW_S - 0.1]
 
 
-def test_a_replay_that_shows_an_old_state_is_read_again(play: Callable[[str], Played]) -> None:
-    found = play("replays show an old state")
+@plays("replays show an old state")
+def test_a_replay_that_shows_an_old_state_is_read_again(stage: Any, play: Scene) -> None:
+    found = played(stage, play)
     replays = [entry for entry in found.posts if entry.is_replay]
     assert len(replays) == SCENARIOS["replays show an old state"].tasks
     for replay in replays:

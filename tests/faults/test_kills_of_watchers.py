@@ -6,18 +6,18 @@ for up to LEAD_S, and whatever wake-up was lost is sent again after `resend_afte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from framelane_celery.testing import Fault, FramelaneServer
-from tests.faults.attack import ARMED, Piece, make_server, make_stack, order, same_bytes, struck, wait_until_over
+from tests.faults.attack import ARMED, End, Piece, Scene, by_label, make_server, make_stack, order, wait_until_over
 from tests.worker.stacks import Stack, wait_for
 
-pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(300)]
 
 
 class Case(NamedTuple):
@@ -66,19 +66,13 @@ CASES = {
 
 
 class Outcome(NamedTuple):
-    piece: Piece
-    until: str
-    state: str
-    is_struck: bool
-    jobs: list[int]
-    is_same: bool
-    plain: list[int]
+    end: End
     completed: int
-    result: Any
     cancelled: int
 
 
-def _attack(name: str, folder: Any, case: Case) -> Outcome:
+def _attack(name: str, label: str, folder: Path) -> Outcome:
+    case = CASES[label]
     with ExitStack() as opened:
         server = opened.enter_context(make_server(job_seconds=case.job_seconds))
         stack = opened.enter_context(make_stack(name, folder, server))
@@ -97,46 +91,24 @@ def _attack(name: str, folder: Any, case: Case) -> Outcome:
         wait_for(lambda: any(note["what"] == "kill worker" for note in stack.journal("struck")), 60, case.point)
         first.kill()
         opened.enter_context(stack.worker("-c", "1", *queues, name="w2"))
-        wait_until_over([piece], 60)
-        cancelled = len(server.ledger.cancels())
-        return Outcome(
-            piece,
-            stack.record(piece.id).until,
-            stack.app.AsyncResult(piece.id).state,
-            bool(struck(stack)),
-            piece.jobs(server),
-            same_bytes(server)(piece.id),
-            [len(piece.plain("link")), len(piece.plain("after"))],
-            len(stack.journal("completed")),
-            None if case.kind == "revoked" else piece.result.result,
-            cancelled,
-        )
+        wait_until_over([piece], 90)
+        return Outcome(piece.end(server), len(stack.journal("completed")), len(server.ledger.cancels()))
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: Any) -> Iterator[dict[tuple[str, str], Future[Outcome]]]:
-    with ThreadPoolExecutor(12) as pool:
-        yield {
-            (name, label): pool.submit(_attack, name, tmp_path_factory.mktemp("kill"), case)
-            for name in ("redis", "rabbitmq")
-            for label, case in CASES.items()
-        }
+ATTACKS = [Scene(f"{name}, {label}", _attack, (name, label)) for name in ("redis", "rabbitmq") for label in CASES]
 
 
-@pytest.mark.parametrize("label", CASES)
-@pytest.mark.parametrize("name", ["redis", "rabbitmq"])
-def test_a_watcher_killed_between_two_steps_loses_and_doubles_nothing(
-    outcomes: dict[tuple[str, str], Future[Outcome]], name: str, label: str
-) -> None:
-    outcome = outcomes[name, label].result(timeout=180)
-    assert outcome.is_struck
-    assert outcome.until == "done"
-    assert outcome.is_same
-    if CASES[label].kind == "revoked":
-        assert (outcome.state, outcome.jobs, outcome.completed) == ("REVOKED", [1, 0], 0)
+@pytest.mark.parametrize("attack", ATTACKS, ids=by_label)
+def test_a_watcher_killed_between_two_steps_loses_and_doubles_nothing(stage: Any, attack: Scene) -> None:
+    outcome: Outcome = stage.outcome(attack)
+    end = outcome.end
+    assert end.until == "done"
+    assert end.is_same
+    if CASES[attack.arguments[1]].kind == "revoked":
+        assert (end.state, end.jobs, outcome.completed) == ("REVOKED", [1, 0], 0)
         assert outcome.cancelled >= 1
     else:
-        assert outcome.jobs == [1, 1]
-        assert outcome.plain == [1, 1]
+        assert end.jobs == [1, 1]
+        assert end.plain == [1, 1]
         assert outcome.completed == 1
-        assert outcome.result["metadata"]["celery_task_id"] == outcome.piece.tail_id
+        assert end.result["metadata"]["celery_task_id"] == end.tail_id

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import os
+import signal
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from tests.faults.attack import make_server, make_stack
+from tests.faults.attack import Scene, by_label, make_server, make_stack, order
 from tests.worker.project import composition
-from tests.worker.stacks import Stack, wait_for
+from tests.worker.stacks import ROOT, Stack, wait_for
 
-pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(300)]
 
-HOWS = ("purged", "deleted")
+HOWS = ("purged", "deleted", "never sent")
 TASKS = 5
 
 
@@ -29,16 +32,38 @@ def _empty(stack: Stack, how: str) -> None:
             channel.queue_purge(stack.queue)
 
 
+CALL = """
+import tests.faults.points
+from tests.worker.project import framelane
+framelane.render.apply_async({args!r}, task_id={id!r})
+"""
+
+
+def _call_and_die(stack: Stack, task_id: str) -> None:
+    """A caller that is killed between its record and its message."""
+    order(stack, "create:after", "kill process", task_id)
+    script = CALL.format(args=(composition(),), id=task_id)
+    caller = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env={**os.environ, **stack.environment()}, timeout=30
+    )
+    assert caller.returncode == -signal.SIGKILL
+
+
 def _lose(name: str, how: str, folder: Path) -> dict[str, Any]:
     with ExitStack() as opened:
         server = opened.enter_context(make_server())
         stack = opened.enter_context(make_stack(name, folder, server))
         with stack.app.connection_for_write() as connection:  # so that what is published arrives, and can be lost
             stack.app.amqp.queues[stack.queue].bind(connection.default_channel).declare()
-        results = [stack.sig("framelane.render", composition()).apply_async() for _ in range(TASKS)]
-        _empty(stack, how)
+        if how == "never sent":
+            ids = [str(uuid4())]
+            _call_and_die(stack, ids[0])
+        else:
+            ids = [stack.sig("framelane.render", composition()).apply_async().id for _ in range(TASKS)]
+            _empty(stack, how)
+        assert {stack.record(id).until for id in ids} == {"start"}
         opened.enter_context(stack.worker("-c", "1"))
-        jobs = [result.get(timeout=60) for result in results]
+        jobs = [stack.app.AsyncResult(id).get(timeout=60) for id in ids]
         wait_for(stack.is_idle)
         return {
             "jobs": [job["status"] for job in jobs],
@@ -46,21 +71,12 @@ def _lose(name: str, how: str, folder: Path) -> dict[str, Any]:
         }
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: Any) -> Iterator[dict[tuple[str, str], Future[dict[str, Any]]]]:
-    with ThreadPoolExecutor(4) as pool:
-        yield {
-            (name, how): pool.submit(_lose, name, how, tmp_path_factory.mktemp("lost"))
-            for name in ("redis", "rabbitmq")
-            for how in HOWS
-        }
+LOSSES = [Scene(f"{name}, {how}", _lose, (name, how)) for name in ("redis", "rabbitmq") for how in HOWS]
 
 
-@pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("name", ["redis", "rabbitmq"])
-def test_tasks_whose_queue_was_lost_run_all_the_same(
-    outcomes: dict[tuple[str, str], Future[dict[str, Any]]], name: str, how: str
-) -> None:
-    outcome = outcomes[name, how].result(timeout=100)
-    assert outcome["jobs"] == ["completed"] * TASKS
-    assert outcome["per_task"] == [1] * TASKS
+@pytest.mark.parametrize("loss", LOSSES, ids=by_label)
+def test_tasks_whose_message_was_lost_run_all_the_same(stage: Any, loss: Scene) -> None:
+    outcome = stage.outcome(loss)
+    tasks = 1 if loss.arguments[1] == "never sent" else TASKS
+    assert outcome["jobs"] == ["completed"] * tasks
+    assert outcome["per_task"] == [1] * tasks

@@ -8,33 +8,39 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from framelane_celery.testing import FramelaneServer
-from tests.faults.attack import ARMED, Piece, bystander, make_server, make_stack, order, pieces_of, same_bytes, struck
-from tests.faults.attack import wait_until_over
-from tests.worker.stacks import Stack, wait_for
+from tests.faults.attack import (
+    ARMED,
+    End,
+    Piece,
+    Scene,
+    by_label,
+    bystander,
+    make_server,
+    make_stack,
+    order,
+    pieces_of,
+    struck,
+    wait_until_over,
+)
+from tests.worker.stacks import wait_for
 
-pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(300)]
 
 RUNS = dict.fromkeys(["body", "bytes:after", "post:before", "post:after", "progress:after", "completed"], "chain")
-WATCHERS = ("seen", "decide:before", "decide:after")
 
 
-class Scene(NamedTuple):
-    server: FramelaneServer
-    stack: Stack
-    pieces: dict[str, Piece]
+class Outcome(NamedTuple):
+    ends: dict[str, End]
     leads: int
 
 
-def _stop_and_continue(name: str, point: str, folder: Path) -> Scene:
+def _stop_and_continue(name: str, point: str, folder: Path) -> Outcome:
     """Runs stop one by one, then the main process, its watcher between two steps; another worker does it all."""
     with ExitStack() as opened:
         server = opened.enter_context(make_server())
@@ -59,29 +65,27 @@ def _stop_and_continue(name: str, point: str, folder: Path) -> Scene:
         wait_for(stack.is_idle)
         assert second.process is not None
         assert second.process.poll() is None
-        return Scene(server, stack, pieces, first.log.count("watching, token") + second.log.count("watching, token"))
+        leads = first.log.count("watching, token") + second.log.count("watching, token")
+        return Outcome({label: piece.end(server) for label, piece in pieces.items()}, leads)
 
 
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory: Any) -> Iterator[dict[tuple[str, str], Future[Scene]]]:
-    with ThreadPoolExecutor(6) as pool:
-        yield {
-            (name, point): pool.submit(_stop_and_continue, name, point, tmp_path_factory.mktemp("stopped"))
-            for name in ("redis", "rabbitmq")
-            for point in WATCHERS
-        }
+STOPS = [
+    Scene(f"{name}, {point}", _stop_and_continue, (name, point))
+    for name, point in (("redis", "seen"), ("redis", "decide:before"), ("rabbitmq", "decide:before"))
+]
+MORE_STOPS = [
+    Scene(f"{name}, {point}", _stop_and_continue, (name, point))
+    for name, point in (("redis", "decide:after"), ("rabbitmq", "seen"), ("rabbitmq", "decide:after"))
+]
 
 
-@pytest.mark.parametrize("point", WATCHERS)
-@pytest.mark.parametrize("name", ["redis", "rabbitmq"])
-def test_a_stopped_worker_that_goes_on_finishes_nothing_twice(
-    scenes: dict[tuple[str, str], Future[Scene]], name: str, point: str
-) -> None:
-    scene = scenes[name, point].result(timeout=180)
-    is_same = same_bytes(scene.server)
-    for piece in scene.pieces.values():
-        assert piece.jobs(scene.server) == [1, 1], piece.label
-        assert is_same(piece.id), piece.label
-        notes = [note["tag"] for note in scene.stack.journal("plain")]
-        assert (notes.count(f"link {piece.label}"), notes.count(f"after {piece.label}")) == (1, 1), piece.label
-    assert scene.leads == 2  # the first one's, then the second one's for good
+@pytest.mark.parametrize(
+    "stop", [*STOPS, *(pytest.param(stop, marks=pytest.mark.slow) for stop in MORE_STOPS)], ids=by_label
+)
+def test_a_stopped_worker_that_goes_on_finishes_nothing_twice(stage: Any, stop: Scene) -> None:
+    outcome: Outcome = stage.outcome(stop)
+    for label, end in outcome.ends.items():
+        assert end.jobs == [1, 1], label
+        assert end.is_same, label
+        assert end.plain == [1, 1], label
+    assert outcome.leads == 2  # the first one's, then the second one's for good

@@ -88,7 +88,11 @@ def storm(name: str, folder: Path, seed: int) -> None:
         doubled = sum(len(piece.plain("link")) + len(piece.plain("after")) - 2 for piece in pieces)
         # A process that is killed leaves at most one run in the window: five children, and five workers of three.
         assert doubled <= 5 + 5 * 3
-        print(f"{name}: {last_shot - started:.0f} s of shots, over {after_s:.0f} s later, {doubled} plain tasks doubled")
+        print(
+            f"{name}: {last_shot - started:.0f} s of shots, over {after_s:.0f} s later, {doubled} plain tasks doubled"
+        )
+        for worker in under_fire.workers:
+            worker.kill()
         assert after_s < 75  # two leases, and resends: nothing waited for the visibility timeout
 
 

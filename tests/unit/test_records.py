@@ -79,6 +79,7 @@ TRANSITIONS: dict[str, Callable[[Record], Record | None]] = {
     "finish": lambda r: records.finish(r, run_id="run", now=NOW),
     "finish by its node": lambda r: records.finish(r, run_id=None, node="node", now=NOW),
     "finish by its step": lambda r: records.finish(r, run_id=None, node="node", step=r.step, now=NOW),
+    "try_to_end": lambda r: records.try_to_end(r, now=NOW),
     "end": lambda r: records.end(r, now=NOW),
 }
 
@@ -115,9 +116,10 @@ APPLIES: dict[str, set[str]] = {
     "finish": also_revoked(*RUNS),
     "finish by its node": also_revoked(*RUNS),
     "finish by its step": also_revoked("start", *RUNS),
+    "try_to_end": {f"{name}, revoked" for name in WAITS},
     "end": {f"{name}, revoked" for name in WAITS},
 }
-KEEP_THE_STEP = {"hold_lease", "renew", "prepare", "looked", "hinted", "resend", "end_replacing"}
+KEEP_THE_STEP = {"hold_lease", "renew", "prepare", "looked", "hinted", "resend", "end_replacing", "try_to_end"}
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -356,8 +358,9 @@ def test_what_holds_in_every_history(data: st.DataObject) -> None:
         assert new.history[: len(old.history)] == old.history
         if name == "resend":
             assert (new.until, new.step) == ("start", old.step)
-        if new.ending and new.until in WAITING:  # ends at once, and the watcher's clock finds it
-            assert (new.lane, new.due_at is not None and new.due_at <= now) == ("clock", True)
+        if new.ending and new.until in WAITING:  # ends at once, or is being ended, and the watcher's clock finds it
+            latest = now + (records.END_AGAIN_S if name == "try_to_end" else 0)
+            assert (new.lane, new.due_at is not None and new.due_at <= latest) == ("clock", True)
         if new.until in WAITING or new.until == "running":
             assert new.lane is not None  # whatever is not over is looked at, some day
         assert shelved(new) == new

@@ -16,7 +16,8 @@ from celery import Celery, current_task, shared_task
 from celery.exceptions import Ignore, Reject
 
 import framelane_celery as framelane
-from framelane_celery import FramelaneTask, Job, RenderRequest
+from framelane_celery import FramelaneTask, RenderRequest
+from tests.worker import typed  # noqa: F401 - more tasks
 
 app = Celery("tests")
 app.conf.update(json.loads(os.environ.get("TEST_CELERY", "{}")))
@@ -92,8 +93,13 @@ def fail(*args: Any) -> None:
 @shared_task
 def told(request: Any, error: Exception, traceback: Any) -> None:
     """An errback of the kind that gets the error itself."""
-    journal("told", id=request.id, error=type(error).__name__, code=getattr(error, "code", None),
-            job=getattr(error, "job_id", None))
+    journal(
+        "told",
+        id=request.id,
+        error=type(error).__name__,
+        code=getattr(error, "code", None),
+        job=getattr(error, "job_id", None),
+    )
 
 
 @shared_task
@@ -106,12 +112,6 @@ def nap(seconds: float) -> float:
 def call_render(text: str, task_id: str | None = None) -> str:
     """A plain task that calls one of ours and goes on."""
     return framelane.render.apply_async((composition(text),), task_id=task_id).id
-
-
-@shared_task(pydantic=True)
-def publish(job: Job) -> str:
-    """A plain task that takes the finished job as a model."""
-    return f"{job.kind} {job.status} {job.id}"
 
 
 # --- tasks of ours -----------------------------------------------------------------------------------------------
@@ -263,12 +263,6 @@ def reporting(self, text: str = "hello", **metadata: str) -> RenderRequest:
 def returns(what: Any) -> Any:
     """A body that does not return a request model."""
     return what
-
-
-@shared_task(base=FramelaneTask, pydantic=True)
-def as_dict(text: str = "hello") -> RenderRequest:
-    """With pydantic=True Celery hands on a dict."""
-    return RenderRequest.model_validate(composition(text))
 
 
 @shared_task(base=FramelaneTask, bind=True, autoretry_for=(OSError,), retry_backoff=False, default_retry_delay=0)

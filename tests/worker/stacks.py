@@ -105,8 +105,12 @@ class Stack:
             ),
         }
         broker, backend, room, transport = places[self.name]
-        if broker == "filesystem://":  # kombu's own loses a message now and then
-            self.celery = {"broker_transport": "framelane_celery.demo.files:Transport", **self.celery}
+        if broker == "filesystem://":
+            self.celery = {
+                "broker_transport": "framelane_celery.demo.files:Transport",  # kombu's own loses a message now and then
+                "worker_prefetch_multiplier": 16,  # on 5.5 it tells acks every two seconds only
+                **self.celery,
+            }
         self.celery = {
             "broker_url": broker,
             "result_backend": backend,
@@ -130,6 +134,8 @@ class Stack:
         self.journal_file = self.folder / "journal"
         self.app = Celery("tests", set_as_current=False)
         self.app.conf.update(self.celery)
+        if self.celery["result_backend"] == "django-db":  # needs Django, which this process has not
+            self.app.conf.result_backend = "disabled://"
         self.app.conf.framelane = self.framelane
         self.room = open_room(self.framelane["room_url"], self.namespace)
 
@@ -137,6 +143,15 @@ class Stack:
         path = self.folder / name
         path.mkdir(exist_ok=True)
         return str(path)
+
+    def environment(self) -> dict[str, str]:
+        """What makes `tests.worker.project` a project of this stack, in another process."""
+        return {
+            "TEST_CELERY": json.dumps(self.celery),
+            "TEST_FRAMELANE": json.dumps(self.framelane),
+            "TEST_JOURNAL": str(self.journal_file),
+            "PYTHONPATH": str(ROOT),
+        }
 
     def sig(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """A signature of a task of `tests.worker.project` ("promo") or of the package ("framelane.render")."""
@@ -220,6 +235,7 @@ class Stack:
     def _close_celery(self) -> None:
         """What Celery keeps open of its services; a socket that is left fails whichever test runs next."""
         backend = self.app.backend
+        backend.on_result_fulfilled = lambda result: None  # a result that is dropped later would connect again
         with suppress(Exception):
             backend.result_consumer.stop()
         with suppress(Exception):
@@ -255,11 +271,8 @@ class Worker:
         before = self.log.count(" ready.")
         env = {
             **os.environ,
-            "TEST_CELERY": json.dumps(self.stack.celery),
-            "TEST_FRAMELANE": json.dumps(self.stack.framelane),
-            "TEST_JOURNAL": str(self.stack.journal_file),
+            **self.stack.environment(),
             "PYTHONWARNINGS": "default",
-            "PYTHONPATH": str(ROOT),
             **self.env,
         }
         command = [

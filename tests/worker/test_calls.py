@@ -303,7 +303,9 @@ def test_throws_of_the_users_own(stack: Stack, worker: Worker) -> None:
     with pytest.raises(JobFailed):
         failed.get(timeout=20)
     for task_id in (result.id, failed.id):  # expected errors are told without a traceback
-        line = wait_for(lambda task_id=task_id: [x for x in worker.log.splitlines() if f"{task_id}] raised expected" in x])
+        line = wait_for(
+            lambda task_id=task_id: [x for x in worker.log.splitlines() if f"{task_id}] raised expected" in x]
+        )
         assert "INFO" in line[0]
 
 

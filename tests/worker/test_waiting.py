@@ -296,27 +296,26 @@ def test_a_job_that_fails_while_it_is_watched(stack: Stack, server: FramelaneSer
 # --- a server that is otherwise ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "switches",
-    [Switches(has_wait=False), Switches(unknown_status="levitating", has_wait=False), Switches(short_post_body=True)],
-    ids=["no_wait", "unknown_status", "short_post_body"],
-)
-def test_other_answers(make_stack: MakeStack, switches: Switches) -> None:
-    with make_server(switches=switches) as server:
+def test_a_server_that_ignores_wait(make_stack: MakeStack) -> None:
+    with make_server(switches=Switches(has_wait=False)) as server:
         stack = make_stack("redis", server)
         with stack.worker("-c", "1") as worker:
-            result = render(stack, seconds="5" if switches.unknown_status else "2").apply_async()
-            seen = set()
-            while not result.ready():
-                seen.add((stack.record(result.id).job or {}).get("status"))
-                time.sleep(0.02)
-            assert result.get(timeout=1)["status"] == "completed"
-            if switches.unknown_status:
-                assert "levitating" in seen
-            if not switches.has_wait:
-                assert worker.log.count("ignores ?wait") == 1
-                assert len([read for read in server.ledger.reads() if read.wait_s]) == 1
-                assert len(server.ledger.reads()) <= 8
+            assert render(stack, seconds="2").apply_async().get(timeout=20)["status"] == "completed"
+            assert render(stack, seconds="0.5").apply_async().get(timeout=20)["status"] == "completed"
+            assert worker.log.count("ignores ?wait") == 1
+            assert len([read for read in server.ledger.reads() if read.query.get("wait")]) == 1
+            assert len(server.ledger.reads()) <= 10
+
+
+def test_an_unknown_status_is_not_finished(make_stack: MakeStack) -> None:
+    with make_server(switches=Switches(unknown_status="levitating", short_post_body=True)) as server:
+        stack = make_stack("redis", server)
+        with stack.worker("-c", "1") as worker:
+            result = render(stack, outcome="never", seconds="12").apply_async()
+            wait_for(lambda: (result.info or {}).get("status") == "levitating")
+            server.finish(job_of(stack, result.id))
+            assert result.get(timeout=20)["status"] == "completed"
+            assert "Traceback" not in worker.log
 
 
 @pytest.mark.celery55
