@@ -20,7 +20,7 @@ class Channel(filesystem.Channel):
 
     def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:
         place = Path(self.data_folder_out) / f"{round(time.monotonic() * 1000)}_{uuid4()}.{queue}.msg"
-        part = place.with_name(f"{place.name}.part")  # no queue's name ends so
+        part = place.with_name(f"{uuid4()}.part")  # kombu 5.5 takes any file with the queue's name in it
         part.write_text(dumps(payload))
         part.rename(place)
 

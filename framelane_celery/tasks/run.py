@@ -30,8 +30,9 @@ from framelane_celery.errors import (
 )
 from framelane_celery.models import Job, invalid_arguments
 from framelane_celery.monitoring import PROGRESS, progress_meta
-from framelane_celery.records import ForeignRecord, Record
-from framelane_celery.room import SlotClaim, move, stored
+from framelane_celery.records import Record
+from framelane_celery.room import move
+from framelane_celery.tasks.begin import begin, drop
 from framelane_celery.tasks.jobs import error_of, job_metadata, request_model
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class WorkerRun:
     def perform(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Begin; then, by what the record says, submit or finish."""
         try:
-            self.record = self._begin()
+            self.record, self._clock_ahead_s = begin(self.task, self.request, run_id=self.run_id)
         except RoomError as error:  # put back, never raised: a FAILURE would be told, and the job still be paid later
             logger.warning("%s[%s]: the room is away, put back: %s", self.task.name, self.request.id, error)
             raise Reject(str(error), requeue=True) from error
@@ -91,82 +92,6 @@ class WorkerRun:
         except RoomError as error:  # the lease will end, and the task be woken again
             logger.warning("%s[%s]: the room is away, run again later: %s", self.task.name, self.request.id, error)
             raise Ignore(str(error)) from error
-
-    # --- begin ---------------------------------------------------------------------------------------------------
-
-    def _begin(self) -> Record:
-        """Take the record with the message's step, or drop the message."""
-        step = wakeups.step_of(self.request)
-        for _ in range(10):
-            record, now = self._read(step)
-            reason = self._must_not_start(record, now) if record is not None and record.step == step else None
-            if record is not None and reason is not None:
-                self._leave_to_end(record, reason)
-            begun = record and records.begin(
-                record,
-                step=step,
-                run_id=self.run_id,
-                node=self.request.hostname,
-                now=now,
-                lease_s=self.settings.lease_s,
-            )
-            if record is None or begun is None:
-                self._drop(f"stale: step {step}, the record {_said(record)}")
-            saved = self.room.save(record, begun, claim=self._slot_claim(record))
-            if saved == "saved":
-                self._clock_ahead_s = now - time.monotonic()
-                return stored(record, begun)
-            if saved == "no_slot":
-                self._join_queue(record)
-        self._drop("written by too many at once")
-
-    def _leave_to_end(self, record: Record, reason: records.Ending) -> NoReturn:
-        """Revoked or expired: the watcher ends it."""
-        move(self.room, record.id, lambda old, now: records.revoke(old, reason=reason, now=now))
-        self._drop(reason)
-
-    def _join_queue(self, record: Record) -> NoReturn:
-        kind = self.task.job_kind
-        move(self.room, record.id, lambda old, now: records.queue(old, step=record.step, kind=kind, now=now))
-        self._drop("no submit slot is free: queued")
-
-    def _read(self, step: int) -> tuple[Record | None, float]:
-        try:
-            record, now = self.room.read(self.request.id)
-            if record is None and step == 0:  # published by name, or while the room was away
-                self.room.create(self._new_record(now))
-                record, now = self.room.read(self.request.id)
-            return record, now
-        except ForeignRecord as error:
-            self._drop(str(error))
-
-    def _new_record(self, now: float) -> Record:
-        call = wakeups.call_of_request(self.task, self.request)
-        return Record(
-            id=self.request.id,
-            task=self.task.name,
-            call=call.to_text(),
-            digest=wakeups.digest_of(call),
-            due_at=now + self.settings.resend_after_s,
-            created_at=now,
-            expires_at=wakeups.instant_of(self.task.app, self.request.expires),
-        )
-
-    def _must_not_start(self, record: Record, now: float) -> records.Ending | None:
-        if records.is_expired(record, now):
-            return "expired"
-        return "revoked" if self.room.is_revoked(wakeups.revoke_marks(record)) else None
-
-    def _slot_claim(self, record: Record) -> SlotClaim | None:
-        if record.outcome or record.job_id:
-            return None
-        kind = record.job_kind or self.task.job_kind
-        limit = self.settings.renders_per_minute if kind == "render" else self.settings.media_tasks_per_minute
-        return SlotClaim(kind, limit, from_queue=record.queued_at is not None)
-
-    def _drop(self, why: str) -> NoReturn:
-        logger.debug("%s[%s]: message dropped: %s", self.task.name, self.request.id, why)
-        raise Ignore(why)
 
     # --- the first run: submit -----------------------------------------------------------------------------------
 
@@ -310,7 +235,7 @@ class WorkerRun:
         """A transition of this run; if the run is not the record's any more, it ends here and does nothing else."""
         moved = move(self.room, self.record.id, transition, known=(self.record, self._now()))
         if moved is None:
-            self._drop("another run has taken over")
+            drop(self.task, self.request, "another run has taken over")
         self.record = moved
 
     @contextmanager
@@ -321,7 +246,3 @@ class WorkerRun:
         except (Ignore, Reject):
             self.finish()
             raise
-
-
-def _said(record: Record | None) -> str:
-    return "is gone" if record is None else f"is at {record.step}, until {record.until}"

@@ -104,9 +104,7 @@ class FramelaneTask(Task):
             return super().apply_async(args, kwargs, task_id, producer, link, link_error, shadow, **options)
         parent = self.app.current_worker_task
         if parent is None:
-            if self.typing and hasattr(self, "__header__"):
-                self.__header__(*args, **kwargs)
-            self.check_arguments(args, kwargs)
+            self._check(args, kwargs)
         task_id = task_id or uuid()
         own = {name: value for name in _OWN_OPTIONS if (value := getattr(self, name, None)) is not None}
         shadow = shadow or self.shadow_name(args, kwargs, options)
@@ -120,6 +118,12 @@ class FramelaneTask(Task):
         if parent is not None and options.get("add_to_parent", True):
             parent.add_trail(result)
         return result
+
+    def _check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Their number and names, as Celery does, and what is surely wrong about them."""
+        if self.typing and hasattr(self, "__header__"):
+            self.__header__(*args, **kwargs)
+        self.check_arguments(args, kwargs)
 
     def _add_origin(self, options: dict[str, Any], task_id: str, parent: Task | None) -> None:
         """Where the call comes from, as Celery's ``send_task`` would say it: a wake-up comes from elsewhere."""
@@ -211,7 +215,7 @@ class FramelaneTask(Task):
         if on_commit is None:
             raise FramelaneError("delay_on_commit needs a Celery app in a Django project (DJANGO_SETTINGS_MODULE)")
         args, kwargs = _plain(args or ()), _plain(kwargs or {})
-        self.check_arguments(args, kwargs)
+        self._check(args, kwargs)
         task_id = options.setdefault("task_id", uuid())
         on_commit(self, args, kwargs, **options)
         return self.AsyncResult(task_id)
@@ -258,8 +262,9 @@ class FramelaneTask(Task):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """A user's own ``after_return`` runs beside ours, called or not: without ours the record would never end."""
         super().__init_subclass__(**kwargs)
-        if "after_return" in cls.__dict__:
-            cls.after_return = _with_ours(cls.__dict__["after_return"])  # type: ignore[method-assign]
+        theirs = cls.after_return  # perhaps of a mixin, which is no subclass of ours
+        if theirs is not FramelaneTask.after_return and not hasattr(theirs, "ends_the_record"):
+            cls.after_return = _with_ours(theirs)  # type: ignore[method-assign]
 
     @classmethod
     def on_bound(cls, app: Celery) -> None:
@@ -285,6 +290,7 @@ def _with_ours(theirs: Callable[..., None]) -> Callable[..., None]:
         finally:
             FramelaneTask.after_return(self, *args)
 
+    after_return.ends_the_record = True  # type: ignore[attr-defined]
     return after_return
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
@@ -12,11 +11,14 @@ from celery.worker.request import Request
 from framelane_celery import records
 from framelane_celery.errors import FramelaneError
 from framelane_celery.records import Record
-from framelane_celery.room import move, room_of
+from framelane_celery.room import Transition, move, room_of
 from framelane_celery.settings import settings_of
 from framelane_celery.wakeups import step_of
 
 logger = logging.getLogger(__name__)
+
+untold: dict[str, Transition] = {}
+"""Ends, by task id, of which the room could not be told: this worker's clock (watcher.py) tells it once it is back."""
 
 
 class FramelaneRequest(Request):
@@ -34,10 +36,18 @@ class FramelaneRequest(Request):
         super().on_timeout(soft, timeout)
         if not soft:
             step = step_of(self._context)
-            self._move(lambda old, now: records.finish(old, run_id=None, node=self.hostname, step=step, now=now))
+
+            def finish(old: Record, now: float) -> Record | None:
+                return records.finish(old, run_id=None, node=self.hostname, step=step, now=now)
+
+            if not self._move(finish):  # FAILURE is told: the task must not run again, and pay
+                untold[self.id] = finish
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
-        """A child that died gives its lease back at once: the task need not wait for the lease's end."""
+        """A child that died gives its lease back at once: the task need not wait for the lease's end.
+
+        If the room is away, the lease's end does the same, later.
+        """
         super().on_failure(exc_info, send_failed_event, return_ok)
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         self._has_told_timeout = isinstance(error, TimeLimitExceeded)
@@ -47,8 +57,10 @@ class FramelaneRequest(Request):
                 lambda old, now: records.reclaim(old, now=now, max_lost_runs=settings.max_lost_runs, node=self.hostname)
             )
 
-    def _move(self, transition: Callable[[Record, float], Record | None]) -> None:
+    def _move(self, transition: Transition) -> bool:
         try:
             move(room_of(self.app, settings_of(self.app)), self.id, transition)
-        except FramelaneError as error:  # the lease's end does the same, later
+        except FramelaneError as error:
             logger.warning("%s[%s]: the record was not told: %s", self.name, self.id, error)
+            return False
+        return True

@@ -28,6 +28,7 @@ from framelane_celery.room import Room, move
 from framelane_celery.settings import FramelaneSettings
 from framelane_celery.watching import looks, scribe
 from framelane_celery.watching.pool import Errand, LookPool, Seen
+from framelane_celery.watching.request import untold
 from framelane_celery.watching.revokes import Revokes
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ class Watcher:
     # --- the clock -----------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
+        self._tell_ends()
         self._renew_runs()
         self._revokes.tell()
         if self._resigned:
@@ -163,6 +165,12 @@ class Watcher:
         self.token = token
         self._revokes.forget()
         logger.info("%s: %s", self.node, "another watcher leads" if token is None else f"watching, token {token}")
+
+    def _tell_ends(self) -> None:
+        """First of all, before a lease that has ended meanwhile is called back."""
+        for task_id, transition in list(untold.items()):
+            move(self.room, task_id, transition)
+            del untold[task_id]
 
     def _renew_runs(self) -> None:
         """Say that this worker's runs are alive, three times in a lease."""

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from celery import chain, chord
 
-from framelane_celery.testing import Completed, Failed, FramelaneServer, Outcome, Submission
+from framelane_celery.testing import Completed, Failed, FramelaneServer, Never, Outcome, Submission
 from tests.worker.project import composition
 from tests.worker.stacks import Stack, Worker, wait_for
 
@@ -34,9 +34,12 @@ ARMED = ("-I", "tests.faults.points")
 
 
 def outcome_of(submission: Submission) -> Outcome:
-    """Jobs whose text says so fail."""
+    """Jobs whose text says so fail, or end only when a test says so."""
     elements = submission.body.get("elements") or [{}]
-    return Failed("source_unreachable", "no such host") if "fails" in str(elements[0].get("text")) else Completed()
+    text = str(elements[0].get("text"))
+    if "held" in text:
+        return Never()
+    return Failed("source_unreachable", "no such host") if "fails" in text else Completed()
 
 
 @contextmanager
@@ -113,6 +116,7 @@ class End(NamedTuple):
     is_same: bool
     plain: list[int]
     plain_ids: int
+    errbacks: int
 
 
 @dataclass
@@ -126,9 +130,9 @@ class Piece:
     tail_id: str = field(default_factory=lambda: str(uuid4()))
 
     def call(self) -> Piece:
-        """Send it. ``chain``: promo | transcribe | note, with a link; ``failing``; ``chord`` of two and a body."""
+        """Send it. ``chain``: promo | transcribe | note, with a link; ``chord`` of two; ``failing``, ``held``."""
         sig = self.stack.sig
-        promo = sig("promo", "fails" if self.kind == "failing" else "hello").set(task_id=self.id)
+        promo = sig("promo", {"failing": "fails", "held": "held"}.get(self.kind, "hello")).set(task_id=self.id)
         promo.link(sig("note", tag=f"link {self.label}"))
         promo.link_error(sig("errback"))
         tail = sig("framelane.transcribe").set(task_id=self.tail_id)
@@ -173,6 +177,7 @@ class Piece:
             is_same=same_bytes(server)(self.id),
             plain=[len(self.plain("link")), len(self.plain("after"))],
             plain_ids=len(set(self.plain("link"))),
+            errbacks=self._errbacks(),
         )
 
 

@@ -4,12 +4,11 @@ Nothing is faked. Each function that is wrapped here does what it did; before an
 stopped or held. An order is a file ``at-<point>@<task id>`` (or ``at-<point>``, for whoever comes first) beside the
 journal; it is carried out once.
 
-Points of a run          begin:after body bytes:before bytes:after post:before post:after progress:before progress:after
-                         accept:before accept:after completed hold:after tail:before-result result:stored failure:stored
-                         chord:before after_return finish:before finish:after
-Points of the watcher    lead:after seen decide:before decide:after publish:before publish:after shown:after looked:before
-                         wake:before wake:after resend:after reclaim:after revoked:stored end:before end:after
-Points of the caller     create:after publish:before
+Points of a run      begin bytes post progress accept hold finish, each `:before` and `:after`; body completed
+                     after_return (the user's own code); tail:before-result result:stored failure:stored chord:before
+Points of a watcher  lead:after seen; decide shown looked wake resend reclaim publish end, each `:before` and `:after`;
+                     revoked:stored
+Points of a caller   create:after publish:before publish:after
 """
 
 from __future__ import annotations
@@ -131,8 +130,12 @@ def arm() -> None:
         lambda *_: strike("post:before", running_id()),
         lambda *_: strike("post:after", running_id()),
     )
-    publish = (lambda when: lambda app, record, *_: strike(f"publish:{when}", record.id))  # fmt: skip
-    wrap(wakeups, "publish", publish("before"), publish("after"))
+    wrap(
+        wakeups,
+        "publish",
+        lambda app, record, *_: strike("publish:before", record.id),
+        lambda app, record, *_: strike("publish:after", record.id),
+    )
     wrap(Backend, "mark_as_done", _mark("tail:before-result"), _mark("result:stored"))
     wrap(Backend, "mark_as_failure", None, _mark("failure:stored"))
     wrap(Backend, "mark_as_revoked", None, _mark("revoked:stored"))

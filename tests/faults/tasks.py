@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 
 from celery import shared_task
 from celery.exceptions import Ignore, Reject
@@ -28,7 +30,7 @@ def slow_end(seconds: float) -> RenderRequest:
     return RenderRequest.model_validate(composition("slow end"))
 
 
-@shared_task(base=SlowEnd, time_limit=5)
+@shared_task(base=SlowEnd, time_limit=12)
 def limited_end(seconds: float) -> RenderRequest:
     """Its `completed` runs into the hard time limit."""
     return RenderRequest.model_validate(composition("limited end"))
@@ -52,3 +54,17 @@ class GivesUpAtTheEnd(FramelaneTask):
 @shared_task(base=GivesUpAtTheEnd)
 def gives_up_at_the_end(how: str) -> RenderRequest:
     return RenderRequest.model_validate(composition("gives up"))
+
+
+@shared_task(base=FramelaneTask, bind=True, time_limit=8)
+def limited_body(self) -> RenderRequest:
+    """Its first body runs into the hard time limit."""
+    journal("body", id=self.request.id)
+    time.sleep(0 if len(runs_of(self.request.id)) > 1 else 600)
+    return RenderRequest.model_validate(composition("limited"))
+
+
+def runs_of(task_id: str) -> list[str]:
+    """The notes that a task's bodies have made."""
+    lines = Path(os.environ["TEST_JOURNAL"]).read_text().splitlines()
+    return [line for line in lines if '"event": "body"' in line and task_id in line]

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from celery import states
+from celery.exceptions import TimeLimitExceeded
 
 from tests.faults.attack import (
     ARMED,
@@ -24,6 +25,7 @@ from tests.faults.attack import (
     wait_until_over,
 )
 from tests.faults.proxy import Proxy
+from tests.faults.tasks import LOADED
 from tests.worker.project import composition
 from tests.worker.stacks import AMQP, POSTGRES, REDIS, wait_for
 
@@ -73,10 +75,27 @@ def _room_away(name: str, folder: Path) -> Outcome:
         return Outcome({point: piece.end(server) for point, piece in pieces.items()}, told)
 
 
+def _room_away_at_a_hard_limit(name: str, folder: Path) -> dict[str, Any]:
+    """The time limit comes while the room is away: FAILURE is told, so the task must not run, and pay, afterwards."""
+    with ExitStack() as opened:
+        server = opened.enter_context(make_server())
+        url, proxy = _through(ROOMS[name], opened)
+        stack = opened.enter_context(make_stack(name, folder, server))
+        stack.framelane["room_url"] = url
+        worker = opened.enter_context(stack.worker("-c", "2", *LOADED))
+        limited = stack.sig("tests.faults.tasks.limited_body").apply_async()
+        wait_for(lambda: stack.journal("body"), 30, "the body")
+        proxy.cut()
+        wait_for(lambda: "the record was not told" in worker.log, 40, "the limit")
+        proxy.restore()
+        wait_for(stack.is_idle, 60, "the record over")
+        return {"error": limited.result, "bodies": len(stack.journal("body")), "jobs": server.ledger.counts()["jobs"]}
+
+
 def _broker_away(name: str, folder: Path) -> dict[str, Any]:
     """A call without a broker; then the broker goes while workers run, and comes back."""
     with ExitStack() as opened:
-        server = opened.enter_context(make_server(job_seconds=1.0))
+        server = opened.enter_context(make_server())
         url, proxy = _through(BROKERS[name], opened)
         options = {"broker_url": url, "task_publish_retry": False}
         if name == "rabbitmq":
@@ -90,10 +109,12 @@ def _broker_away(name: str, folder: Path) -> dict[str, Any]:
         worker = opened.enter_context(stack.worker("-c", "2", *queues, *ARMED))
         before = early.get(timeout=60)["status"]
 
-        pieces = [Piece(stack, f"broker {number}").call() for number in range(4)]
-        wait_for(lambda: all(stack.record(piece.id).until == "job" for piece in pieces), 20, "all waiting")
+        pieces = [Piece(stack, f"broker {number}", "held").call() for number in range(4)]
+        wait_for(lambda: all(stack.record(piece.id).until == "job" for piece in pieces), 60, "all waiting")
         proxy.cut()
-        wait_for(lambda: all(stack.record(piece.id).outcome for piece in pieces), 20, "decided without a broker")
+        for piece in pieces:
+            server.finish(stack.record(piece.id).job_id)
+        wait_for(lambda: any(stack.record(piece.id).outcome for piece in pieces), 60, "decided without a broker")
         proxy.restore()
         wait_until_over(pieces, 90)
         assert worker.process is not None
@@ -106,6 +127,7 @@ def _broker_away(name: str, folder: Path) -> dict[str, Any]:
         }
 
 
+LIMIT_SCENES = [Scene(f"limit, {name}", _room_away_at_a_hard_limit, (name,)) for name in ROOMS]
 ROOM_SCENES = [Scene(f"room, {name}", _room_away, (name,)) for name in ROOMS]
 BROKER_SCENES = [Scene(f"broker, {name}", _broker_away, (name,)) for name in BROKERS]
 
@@ -116,6 +138,14 @@ def test_a_room_that_is_away_at_begin_and_at_the_end_delays_and_doubles_nothing(
     assert states.FAILURE not in outcome.told
     for point, end in outcome.ends.items():
         assert (end.state, end.jobs, end.is_same, end.plain) == (states.SUCCESS, [1, 1], True, [1, 1]), point
+        assert end.errbacks == 0, point
+
+
+@pytest.mark.parametrize("away", LIMIT_SCENES, ids=by_label)
+def test_a_room_that_is_away_at_a_hard_limit_hears_of_the_end_later(stage: Any, away: Scene) -> None:
+    outcome = stage.outcome(away)
+    assert isinstance(outcome["error"], TimeLimitExceeded)
+    assert (outcome["bodies"], outcome["jobs"]) == (1, 0)
 
 
 @pytest.mark.parametrize("away", BROKER_SCENES, ids=by_label)

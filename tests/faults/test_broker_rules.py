@@ -10,6 +10,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def test_rule_5_a_wake_up_is_sent_again_further_and_further_apart() -> None:
         assert again.step == record.step
         record, now = again, again.due_at or 0.0
         sent.append(now)
-    gaps = [later - earlier for earlier, later in zip(sent, sent[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(sent)]
     assert gaps == sorted(gaps)
     assert gaps[:4] == [60, 120, 240, 480]
     assert gaps[-1] == resend_delay_s(12, 60) == 3600
@@ -61,9 +62,7 @@ def test_rule_5_a_wake_up_is_sent_again_further_and_further_apart() -> None:
 
 @pytest.mark.fault
 def test_rule_6_nothing_of_ours_lists_a_queue(sources: dict[str, str]) -> None:
-    reads_queues = re.compile(
-        r"basic_get|SimpleQueue\(.*connection|kombu\.simple|basic_recover|basic_reject|\.requeue\("
-    )
+    reads_queues = re.compile(r"basic_get|kombu\.simple|basic_recover|basic_reject|\.requeue\(")
     assert [name for name, text in sources.items() if reads_queues.search(text)] == []
 
 
@@ -79,7 +78,7 @@ def test_rule_9_redis_cluster_is_refused_with_one_clear_error(scheme: str) -> No
     conf = {"namespace": "x", "room_url": f"{scheme}://127.0.0.1:7000"}
     with pytest.raises(SettingsError, match=r"^room_url: Redis Cluster cannot keep the records; set framelane\["):
         resolve(conf, environ={}, app_name="x", broker_url=None, result_backend=None)
-    with pytest.raises(SettingsError, match="^room_url: "):
+    with pytest.raises(SettingsError, match=r"^room_url: "):
         open_room(conf["room_url"], "x")
 
 
@@ -136,13 +135,16 @@ class TestWithWorkers:
         def reads(workers: int) -> int:
             folder = tmp_path / str(workers)
             folder.mkdir()
-            with make_server(job_seconds=4.0) as server, make_stack("redis", folder, server) as stack:
-                with ExitStack() as opened:
-                    for number in range(workers):
-                        opened.enter_context(stack.worker("-c", "1", name=f"w{number}"))
-                    results = [stack.sig("framelane.render", composition()).apply_async() for _ in range(8)]
-                    wait_for(lambda: all(result.ready() for result in results), 30)
-                    return len(server.ledger.reads())
+            with (
+                make_server(job_seconds=4.0) as server,
+                make_stack("redis", folder, server) as stack,
+                ExitStack() as opened,
+            ):
+                for number in range(workers):
+                    opened.enter_context(stack.worker("-c", "1", name=f"w{number}"))
+                results = [stack.sig("framelane.render", composition()).apply_async() for _ in range(8)]
+                wait_for(lambda: all(result.ready() for result in results), 30)
+                return len(server.ledger.reads())
 
         with ThreadPoolExecutor(2) as pool:
             one, three = pool.map(reads, (1, 3))

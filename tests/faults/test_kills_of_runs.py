@@ -90,6 +90,7 @@ def test_a_run_killed_anywhere_ends_once_and_is_paid_once(stage: Any, battle: Sc
     assert end.is_struck
     assert end.until == "done"
     assert end.is_same
+    assert end.errbacks == 0 or end.state == "FAILURE"
     kind = POINTS.get(point, "tail")
     if kind == "chord":
         assert len(set(end.result)) == 2
@@ -97,6 +98,7 @@ def test_a_run_killed_anywhere_ends_once_and_is_paid_once(stage: Any, battle: Sc
     elif kind == "failing":
         assert (end.state, end.error.code) == ("FAILURE", "source_unreachable")
         assert end.jobs == [1, 0]
+        assert end.errbacks == (2 if point == "failure:stored" else 1)  # the same window as for a plain tail
     else:
         assert (end.result["kind"], end.result["status"]) == ("task", "completed")
         assert end.result["metadata"]["celery_task_id"] == end.tail_id

@@ -1,7 +1,7 @@
 """A worker that is stopped (SIGSTOP) past its lease and its lead, and goes on when others have done its work.
 
-broker_facts.md, rule 4: two holders go unnoticed, so a fencing token is checked inside each of the watcher's writes, and
-the run's own id inside each of the run's.
+broker_facts.md, rule 4: two holders go unnoticed, so a fencing token is checked inside each of the watcher's
+writes, and the run's own id inside each of the run's.
 """
 
 from __future__ import annotations
@@ -87,5 +87,6 @@ def test_a_stopped_worker_that_goes_on_finishes_nothing_twice(stage: Any, stop: 
     for label, end in outcome.ends.items():
         assert end.jobs == [1, 1], label
         assert end.is_same, label
+        assert end.errbacks == 0, label
         assert end.plain == [1, 1], label
     assert outcome.leads == 2  # the first one's, then the second one's for good

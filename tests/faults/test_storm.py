@@ -1,7 +1,8 @@
-"""200 jobs under 10 SIGKILLs, with the transports' default settings: a killed worker's messages lie on Redis for an hour.
+"""200 jobs under 10 SIGKILLs, with the transports' default settings.
 
-Each round calls ten chains of two jobs and kills, at a random moment of the work, a pool's child or a whole worker,
-which is started again. Plain tasks run on a worker that nobody kills, so that each of them can be counted.
+A killed worker's messages lie on Redis for an hour then. Each round calls ten chains of two jobs and kills, at a random
+moment of the work, a pool's child or a whole worker, which is started again. Plain tasks run on a worker that nobody
+kills, so that each of them can be counted.
 """
 
 from __future__ import annotations

@@ -126,13 +126,13 @@ def test_calls_in_place_refuse_the_live_host(call: str) -> None:
     app = make_app(None)
     render = app.tasks["framelane.render"]
     app.conf.task_always_eager = call == "eager"
+    calls = {
+        "direct": lambda: render(COMPOSITION),
+        "apply": lambda: render.apply((COMPOSITION,)).get(),
+        "eager": lambda: render.delay(COMPOSITION).get(),
+    }
     with pytest.raises(SettingsError, match="allow_live_eager"):
-        if call == "direct":
-            render(COMPOSITION)
-        elif call == "apply":
-            render.apply((COMPOSITION,)).get()
-        else:
-            render.delay(COMPOSITION).get()
+        calls[call]()
     app.close()
 
 
@@ -154,7 +154,8 @@ def python(code: str, **env: str) -> Any:
     """Run code in a fresh interpreter; the last line that it prints is JSON."""
     done = subprocess.run(
         [sys.executable, "-W", "error::ResourceWarning", "-c", code],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **env}, capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+        capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -190,10 +191,13 @@ try:
 except KeyError:
     pass
 seen.append(room.read(gone.id)[0] is None)
-for bad in ((7,), ({COMPOSITION!r}, 1, 2)):
+@app.task(base=framelane.FramelaneTask, name="shop.own")
+def own(product_id):
+    pass
+for task, bad in ((framelane.render, (7,)), (own, (1, 2))):
     try:
         with transaction.atomic():
-            framelane.render.delay_on_commit(*bad)
+            task.delay_on_commit(*bad)
             seen.append("not refused")
     except (framelane.InvalidArguments, TypeError) as error:
         seen.append(type(error).__name__)
@@ -271,28 +275,35 @@ def test_where_settings_may_stand(conf: str) -> None:
 # --- the end of a run --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("calls_super", [False, True])
+@pytest.mark.parametrize("shape", ["own", "calls super", "mixin"])
 @pytest.mark.parametrize("raises", [False, True])
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_the_users_own_after_return_runs_and_the_record_still_ends(
-    tmp_path: Path, calls_super: bool, raises: bool
-) -> None:
+def test_the_users_own_after_return_runs_and_the_record_still_ends(tmp_path: Path, shape: str, raises: bool) -> None:
     """Only after_return ends a record (celery_facts row 6b): an override may not lose that."""
     seen: list[str] = []
+
+    def note(status: str) -> None:
+        seen.append(status)
+        if raises:
+            raise LookupError("a bug of the user's")
 
     class Own(FramelaneTask):
         abstract = True
 
         def after_return(self, *args: Any) -> None:
-            seen.append(args[0])
-            if calls_super:
+            if shape == "calls super":
                 super().after_return(*args)
-            if raises:
-                raise LookupError("a bug of the user's")
+            note(args[0])
+
+    class Mixin:
+        def after_return(self, *args: Any) -> None:
+            note(args[0])
+
+    class Mixed(Mixin, FramelaneTask):
+        abstract = True
 
     app = make_app(None, room_url=f"sqlite:///{tmp_path}/room.sqlite")
 
-    @app.task(base=Own, name="unit.ends", shared=False)
+    @app.task(base=Mixed if shape == "mixin" else Own, name="unit.ends", shared=False)
     def task() -> RenderRequest:
         return RenderRequest.model_validate(COMPOSITION)
 

@@ -51,6 +51,7 @@ def stack(request: pytest.FixtureRequest, server: FramelaneServer, tmp_path_fact
         request.param,
         tmp_path_factory.mktemp(request.param),
         server.base_url,
+        celery={"task_track_started": True},
         framelane={"renders_per_minute": 10000, "media_tasks_per_minute": 10000},
     )
     with stack.worker("-c", "2", "-E") as worker:

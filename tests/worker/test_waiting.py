@@ -7,13 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from celery import chain, chord
 from celery.events.state import State
 from celery.exceptions import ChordError, TaskRevokedError
 
-from framelane_celery import JobCancelled, JobFailed, JobTimedOut
+from framelane_celery import JobCancelled, JobFailed, JobTimedOut, records
+from framelane_celery.records import Record
 from framelane_celery.testing import FramelaneServer, Switches
 from tests.worker.project import composition
 from tests.worker.stacks import Stack, Worker, jobs_of, make_server, wait_for
@@ -23,8 +25,8 @@ on_redis = pytest.mark.parametrize("stack", ["redis"], indirect=True)
 MakeStack = Callable[..., Stack]
 
 PROGRESS_KEYS = {
-    "job_id", "job_kind", "status", "until", "percent", "current", "total", "pending", "description", "stage", "attempt",
-    "submitted_at", "next_look_at",
+    "job_id", "job_kind", "status", "until", "percent", "current", "total", "pending", "description", "stage",
+    "attempt", "submitted_at", "next_look_at",
 }  # fmt: skip
 
 
@@ -74,6 +76,7 @@ def test_other_pools(make_stack: MakeStack, server: FramelaneServer, pool: str) 
 def test_progress_is_shown_when_it_changes(stack: Stack, server: FramelaneServer, worker: Worker) -> None:
     """celery_facts row 2, "Flower", "celery-progress": meta, events, node name; design §6, while waiting."""
     with stack.events() as events:
+        stuck = render(stack, outcome="never", seconds="0.2").apply_async()  # soon at 99 %, for ever
         result = chain(render(stack, seconds="5"), stack.sig("note", tag="shown")).apply_async().parent
         metas: list[dict[str, Any]] = []
         while not result.ready():
@@ -90,6 +93,8 @@ def test_progress_is_shown_when_it_changes(stack: Stack, server: FramelaneServer
     assert metas[-1]["description"] == f"processing: {metas[-1]['stage']}"
     assert metas[-1]["job_id"] in server.jobs
     assert time.time() - 60 < metas[-1]["submitted_at"] < metas[-1]["next_look_at"] + 1 < time.time() + 60
+    stack.app.control.revoke(stuck.id)
+    assert len([event for event in events if event["type"] == "task-progress" and event["uuid"] == stuck.id]) == 1
     shown = [event for event in events if event["type"] == "task-progress" and event["uuid"] == result.id]
     assert [event["percent"] for event in shown] == percents[-len(shown) :]
     assert {event["hostname"] for event in events if event.get("uuid") == result.id} - {worker.node} <= {
@@ -133,7 +138,7 @@ def revoked(stack: Stack, server: FramelaneServer, result: Any, job_id: str | No
     """What every revoke comes to: the job is cancelled, REVOKED is stored, Flower is told, no errback runs."""
     with stack.events() as events:
         yield events
-        stack.until(result.id, "done")
+        stack.until(result.id, "done", timeout_s=12)  # less than a lease
         assert result.state == "REVOKED"
         assert isinstance(result.result, TaskRevokedError)
         wait_for(lambda: [e for e in events if e["type"] == "task-revoked" and e["uuid"] == result.id])
@@ -230,6 +235,19 @@ def test_revoked_before_a_restart(make_stack: MakeStack, server: FramelaneServer
 
 
 @on_redis
+def test_a_revoked_record_of_a_newer_version_stops_nothing(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One bad record never stops the others."""
+    task_id = str(uuid4())
+    with monkeypatch.context() as newer:
+        newer.setattr(records, "FORMAT", 99)
+        stack.room.create(Record(id=task_id, task="framelane.render", call="", digest=""))
+    stack.app.control.revoke(task_id)
+    wait_for(lambda: stack.room.is_revoked([f"id:{task_id}"]))
+    results = [render(stack).apply_async(countdown=0.5) for _ in range(2)]  # the clock goes on
+    assert [result.get(timeout=10)["status"] for result in results] == ["completed", "completed"]
+
+
+@on_redis
 def test_a_revoked_member_of_a_chord_ends_as_celerys_own(stack: Stack, server: FramelaneServer, worker: Worker) -> None:
     def outcome(member: Any, other: Any, wait: Callable[[str], object]) -> tuple[str, str, int]:
         body = stack.sig("ids")
@@ -322,14 +340,13 @@ def test_an_unknown_status_is_not_finished(make_stack: MakeStack) -> None:
 def test_one_worker_leads_and_another_takes_over(make_stack: MakeStack, server: FramelaneServer) -> None:
     """On SIGTERM the lead is handed over at once; nothing waits for the dead one's lease."""
     stack = make_stack("redis", server)
-    with stack.worker("-c", "1", name="w1") as first:
-        with stack.worker("-c", "1", name="w2") as second:
-            result = render(stack, outcome="never").apply_async()
-            job_id = job_of(stack, result.id)
-            leader, other = (first, second) if ": watching, token" in first.log else (second, first)
-            leader.stop()
-            stopped_at = time.monotonic()
-            server.finish(job_id)
-            result.get(timeout=20)
-            assert time.monotonic() - stopped_at < 5
-            assert ": watching, token" in other.log
+    with stack.worker("-c", "1", name="w1") as first, stack.worker("-c", "1", name="w2") as second:
+        result = render(stack, outcome="never").apply_async()
+        job_id = job_of(stack, result.id)
+        leader, other = (first, second) if ": watching, token" in first.log else (second, first)
+        leader.stop()
+        stopped_at = time.monotonic()
+        server.finish(job_id)
+        result.get(timeout=20)
+        assert time.monotonic() - stopped_at < 5
+        assert ": watching, token" in other.log

@@ -1,0 +1,105 @@
+"""How a run begins: it takes the record with its message's step, or the message is dropped."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+from celery.exceptions import Ignore
+
+from framelane_celery import records, wakeups
+from framelane_celery.records import ForeignRecord, Record
+from framelane_celery.room import SlotClaim, move, stored
+
+if TYPE_CHECKING:
+    from celery.app.task import Context
+
+    from framelane_celery.settings import FramelaneSettings
+    from framelane_celery.tasks.task import FramelaneTask
+
+logger = logging.getLogger(__name__)
+
+
+def begin(task: FramelaneTask, request: Context, *, run_id: str) -> tuple[Record, float]:
+    """Take the record, its lease and, if it has to submit, a slot, in one compare-and-set.
+
+    Returns the record as stored, and by how much the room's clock is ahead of ``time.monotonic``.
+    Raises: Ignore, if the message does not fit, the task was revoked or has expired, or no slot is free; RoomError.
+    """
+    step, room, settings = wakeups.step_of(request), task.room, task.settings
+    for _ in range(10):
+        record, now = _read(task, request, step)
+        reason = _must_not_start(task, record, now) if record is not None and record.step == step else None
+        if record is not None and reason is not None:
+            _leave_to_end(task, request, record, reason)
+        begun = record and records.begin(
+            record, step=step, run_id=run_id, node=request.hostname, now=now, lease_s=settings.lease_s
+        )
+        if record is None or begun is None:
+            state = "is gone" if record is None else f"is at {record.step}, until {record.until}"
+            drop(task, request, f"stale: step {step}, the record {state}")
+        saved = room.save(record, begun, claim=_slot_claim(task, settings, record))
+        if saved == "saved":
+            return stored(record, begun), now - time.monotonic()
+        if saved == "no_slot":
+            _join_queue(task, request, record)
+    drop(task, request, "written by too many at once")
+
+
+def drop(task: FramelaneTask, request: Context, why: str) -> NoReturn:
+    """End a run that is not, or no longer, the record's."""
+    logger.debug("%s[%s]: message dropped: %s", task.name, request.id, why)
+    raise Ignore(why)
+
+    # --- begin ---------------------------------------------------------------------------------------------------
+
+
+def _leave_to_end(task: FramelaneTask, request: Context, record: Record, reason: records.Ending) -> NoReturn:
+    """Revoked or expired: the watcher ends it."""
+    move(task.room, record.id, lambda old, now: records.revoke(old, reason=reason, now=now))
+    drop(task, request, reason)
+
+
+def _join_queue(task: FramelaneTask, request: Context, record: Record) -> NoReturn:
+    """No submit slot is free: the watcher wakes the queue in order."""
+    move(task.room, record.id, lambda old, now: records.queue(old, step=record.step, kind=task.job_kind, now=now))
+    drop(task, request, "no submit slot is free: queued")
+
+
+def _read(task: FramelaneTask, request: Context, step: int) -> tuple[Record | None, float]:
+    try:
+        record, now = task.room.read(request.id)
+        if record is None and step == 0:  # published by name, or while the room was away
+            task.room.create(_new_record(task, request, now))
+            record, now = task.room.read(request.id)
+        return record, now
+    except ForeignRecord as error:
+        drop(task, request, str(error))
+
+
+def _new_record(task: FramelaneTask, request: Context, now: float) -> Record:
+    call = wakeups.call_of_request(task, request)
+    return Record(
+        id=request.id,
+        task=task.name,
+        call=call.to_text(),
+        digest=wakeups.digest_of(call),
+        due_at=now + task.settings.resend_after_s,
+        created_at=now,
+        expires_at=wakeups.instant_of(task.app, request.expires),
+    )
+
+
+def _must_not_start(task: FramelaneTask, record: Record, now: float) -> records.Ending | None:
+    if records.is_expired(record, now):
+        return "expired"
+    return "revoked" if task.room.is_revoked(wakeups.revoke_marks(record)) else None
+
+
+def _slot_claim(task: FramelaneTask, settings: FramelaneSettings, record: Record) -> SlotClaim | None:
+    if record.outcome or record.job_id:
+        return None
+    kind = record.job_kind or task.job_kind
+    limit = settings.renders_per_minute if kind == "render" else settings.media_tasks_per_minute
+    return SlotClaim(kind, limit, from_queue=record.queued_at is not None)
