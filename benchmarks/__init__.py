@@ -1,1 +1,1 @@
-"""Figures, side by side with what a user would write instead. ``python -m benchmarks`` runs all; each file runs alone."""
+"""Figures, side by side with what a user would write instead. ``python -m benchmarks`` runs all."""

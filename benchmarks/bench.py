@@ -52,7 +52,7 @@ def project(base_url: str, *, concurrency: int, instant_http: bool = False, **fr
         sys.executable, "-m", "celery", "-A", "benchmarks.project", "worker",
         "-c", str(concurrency), "-l", "WARNING", "-n", f"bench-{unique}@here", "-Q", queue,
     ]  # fmt: skip
-    worker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+    worker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         module.nothing.apply_async().get(timeout=30)
         yield module
@@ -81,6 +81,6 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Non
     """Print rows under a head, as wide as they need."""
     texts = [[str(cell) for cell in row] for row in [head, *rows]]
     widths = [max(len(row[column]) for row in texts) for column in range(len(head))]
-    print(f"\n{title}")  # noqa: T201
+    print(f"\n{title}")
     for row in texts:
-        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())  # noqa: T201
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

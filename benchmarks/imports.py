@@ -23,7 +23,7 @@ print(time.perf_counter() - started)
 def added_s(times: int = 7) -> float:
     """Median seconds, each in a new process."""
     spans = [
-        float(subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True).stdout)  # noqa: S603
+        float(subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True).stdout)
         for _ in range(times)
     ]
     return statistics.median(spans)

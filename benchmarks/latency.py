@@ -30,7 +30,7 @@ def measure(module: Any, server: FramelaneServer, first: Any, jobs: int) -> list
 
 
 def main() -> None:
-    chance = random.Random(7)  # noqa: S311
+    chance = random.Random(7)
     with (
         FramelaneServer(
             duration=lambda submission: chance.uniform(*SECONDS), renders_per_minute=None, tasks_per_minute=None

@@ -1,6 +1,8 @@
 """Shapes on the wire: what we send is checked strictly, what we read is read leniently."""
 
-from framelane_celery.models.job import Job, JobErrorInfo, JobOutput, JobPage, Usage
+from pydantic import BaseModel
+
+from framelane_celery.models.job import Answer, Job, JobErrorInfo, JobOutput, JobPage, Usage
 from framelane_celery.models.media import (
     GazeRedirectRequest,
     MediaRequest,
@@ -52,3 +54,16 @@ __all__ = [
     "invalid_arguments",
     "parse_request",
 ]
+
+
+def build_models() -> None:
+    """Build now what was deferred to keep the import short (`defer_build`).
+
+    pydantic builds under one lock of the process. A worker whose threads build models while a pool process is forked
+    leaves that process with a lock that nobody will open: its first model would wait for ever.
+    """
+    waiting: list[type[BaseModel]] = [Answer, WireModel]
+    while waiting:
+        model = waiting.pop()
+        model.model_rebuild()
+        waiting += model.__subclasses__()

@@ -77,11 +77,11 @@ _Whole = Annotated[int | None, BeforeValidator(_whole)]
 _Instant = Annotated[datetime | None, BeforeValidator(_aware)]
 
 
-class _Answer(BaseModel):
+class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True, defer_build=True)
 
 
-class JobOutput(_Answer):
+class JobOutput(Answer):
     """Where the artefact is. `url` is signed and short-lived: not in the repr, and not to be stored.
 
     Units:  width and height in pixels, duration in seconds.
@@ -94,14 +94,14 @@ class JobOutput(_Answer):
     size_bytes: _Whole = None
 
 
-class JobErrorInfo(_Answer):
+class JobErrorInfo(Answer):
     """Why a job failed."""
 
     code: _Text = None
     message: Annotated[str, BeforeValidator(lambda value: _text(value) or "")] = ""
 
 
-class Job(_Answer):
+class Job(Answer):
     """One render or one media task on Framelane's side.
 
     Shape:  {"id": "render_…", "kind": "render", "status": "processing", "output": null | {"url": …}}; a POST may
@@ -153,7 +153,7 @@ class Job(_Answer):
         return self.model_dump(mode="json")
 
 
-class JobPage(_Answer):
+class JobPage(Answer):
     """One page of a list of jobs. An item that is no job is left out: one bad record never stops a sweep.
 
     Shape:  {"data": [Job], "next_cursor": "…" | null, "has_more": false}, or a bare list.
@@ -184,7 +184,7 @@ def _has_id(item: Mapping[str, object]) -> bool:
     return isinstance(item.get("id"), str) and bool(item["id"])
 
 
-class Usage(_Answer):
+class Usage(Answer):
     """What the workspace has used in the current period; both spellings of the API are read.
 
     Units:  period_end is exclusive; egress in bytes.

@@ -100,7 +100,7 @@ class Scribe:
             known=seen.record,
         )
         if woken is not None:
-            self.publish(woken)
+            self._watcher.publish(woken)
 
     def _note(self, seen: Seen, now: float) -> None:
         """Not finished: say when to look next, and show the progress."""
@@ -146,7 +146,7 @@ class Scribe:
         if not context.ignore_result:
             self._backend(record).store_result(record.id, meta, PROGRESS, request=context)
             keep_chord_alive(self._backend(record), context)
-        self._send_event("task-progress", record.id, **meta)
+        self._watcher.announce("task-progress", record.id, meta)
         return now
 
     def _result_life_s(self) -> float:
@@ -156,9 +156,6 @@ class Scribe:
 
     # --- out of the house ----------------------------------------------------------------------------------------
 
-    def publish(self, record: Record) -> None:
-        wakeups.publish(self._watcher.app, record)
-
     def _end(self, record: Record) -> None:
         """What was revoked or has expired: REVOKED for its readers and its chord, then the record is over."""
         context = wakeups.context_of(record)
@@ -166,17 +163,11 @@ class Scribe:
         backend = self._backend(record)
         if backend.get_state(record.id) != states.REVOKED:  # a worker that heard it may have been first
             backend.mark_as_revoked(record.id, reason, request=context, store_result=not context.ignore_result)
-        self._send_event("task-revoked", record.id, terminated=False, signum=None, expired=reason == "expired")
+        told = {"terminated": False, "signum": None, "expired": reason == "expired"}
+        self._watcher.announce("task-revoked", record.id, told)
         self._watcher.move(record.id, lambda old, now: records.end(old, now=now))
         logger.info("%s[%s]: %s", record.task, record.id, TaskRevokedError(reason))
 
     def _backend(self, record: Record):  # type: ignore[no-untyped-def]
         task = self._watcher.app.tasks.get(record.task)
         return task.backend if task is not None else self._watcher.app.backend
-
-    def _send_event(self, kind: str, task_id: str, **fields: object) -> None:
-        """As the worker itself would: a dispatcher with another name makes a phantom worker in Flower."""
-        if not self._watcher.events_are_on():
-            return
-        with self._watcher.app.events.default_dispatcher(hostname=self._watcher.node) as dispatcher:
-            dispatcher.send(kind, uuid=task_id, **fields)

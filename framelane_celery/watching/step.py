@@ -10,6 +10,7 @@ from celery import bootsteps, signals
 from celery.worker import state
 from kombu.utils.functional import maybe_list
 
+from framelane_celery.models import build_models
 from framelane_celery.room import room_of
 from framelane_celery.settings import settings_of
 from framelane_celery.watching.watcher import Watcher
@@ -29,6 +30,7 @@ class WatcherStep(bootsteps.StartStopStep):
         super().__init__(worker, **kwargs)
         self.watcher: Watcher | None = None
         settings_of(worker.app)
+        build_models()  # before the pool and our threads are there
 
     def start(self, worker: Any) -> None:
         self._worker = worker

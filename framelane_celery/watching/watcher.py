@@ -1,8 +1,8 @@
 """The watcher: looks at jobs and the clock, moves records on, and sends wake-ups.
 
-Three kinds of threads, so that none waits for another's trouble. The *clock* (this worker's leases, revokes, the lead,
+Four kinds of threads, so that none waits for another's trouble. The *clock* (this worker's leases, revokes, the lead,
 due times, slots) talks to the room only. *Looks* are HTTP calls, in `pool`. The *scribe* acts on what was seen: it
-writes results, publishes wake-ups and sends events.
+moves records and writes results. The *post* talks to the broker: wake-ups and events.
 
 One watcher is active per namespace; the others stand by, but each renews the leases of its own worker's runs and
 writes down the revokes that it hears. Every write of the active one carries its token.
@@ -11,22 +11,22 @@ writes down the revokes that it hears. Every write of the active one carries its
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-from framelane_celery import records
+from framelane_celery import records, wakeups
 from framelane_celery.client import shared_client
 from framelane_celery.errors import FramelaneError, RoomError
 from framelane_celery.records import Record
 from framelane_celery.room import Room, move
 from framelane_celery.settings import FramelaneSettings
 from framelane_celery.watching import looks, scribe
+from framelane_celery.watching.desk import Desk
 from framelane_celery.watching.pool import Errand, LookPool, Seen
 from framelane_celery.watching.request import untold
 from framelane_celery.watching.revokes import Revokes
@@ -71,7 +71,8 @@ class Watcher:
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._resigned = not settings.watcher
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._desk = Desk("framelane-scribe")
+        self._post = Desk("framelane-post")
         self._pool = LookPool(lambda: shared_client(settings), self._seen, looks.READ_THREADS + settings.long_polls)
         self._scribe = scribe.Scribe(self)
         self._looking: dict[str, int] = {}  # by record: for how long the server may hold the look
@@ -86,8 +87,9 @@ class Watcher:
     # --- its life ------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        for target, name in ((self._keep_time, "framelane-clock"), (self._write, "framelane-scribe")):
-            threading.Thread(target=target, name=name, daemon=True).start()
+        self._desk.start()
+        self._post.start()
+        threading.Thread(target=self._keep_time, name="framelane-clock", daemon=True).start()
 
     def hand_over(self) -> None:
         """Have another worker lead, at once. The leases of running tasks are still renewed.
@@ -100,7 +102,8 @@ class Watcher:
     def stop(self) -> None:
         self._stopping.set()
         self.hand_over()
-        self._work.put(None)
+        self._desk.stop()
+        self._post.stop()
         self._pool.stop()
 
     def _keep_time(self) -> None:
@@ -128,15 +131,6 @@ class Watcher:
             self.room.resign(self._owner)
         except RoomError as error:
             logger.warning("the lead could not be handed over, it ends in %.0f s: %s", LEAD_S, error)
-
-    def _write(self) -> None:
-        while (work := self._work.get()) is not None:
-            try:
-                work()
-            except RoomError as error:
-                logger.warning("the room is away, seen again later: %s", error)
-            except Exception:  # one bad record never stops the others
-                logger.exception("the watcher could not act on what it saw")
 
     # --- the clock -----------------------------------------------------------------------------------------------
 
@@ -212,7 +206,7 @@ class Watcher:
             ),
         )
         if woken is not None:
-            self.later(partial(self._scribe.publish, woken))
+            self.publish(woken)
         return woken is not None
 
     def _let_in(self, kind: str, per_minute: int) -> None:
@@ -235,7 +229,7 @@ class Watcher:
             moved = self.move(record.id, lambda old, now, wake=wake: wake(old, now=now))  # type: ignore[misc]
             if moved is not None:
                 woken.append((moved.id, moved.step))
-                self.later(partial(self._scribe.publish, moved))
+                self.publish(moved)
 
     # --- looks ---------------------------------------------------------------------------------------------------
 
@@ -289,7 +283,7 @@ class Watcher:
             self._seen(Seen("end", record, None, None, 0, 0.0))
 
     def _seen(self, seen: Seen) -> None:
-        self.later(partial(self._act_on, seen))
+        self._desk.put(partial(self._act_on, seen))
 
     def _act_on(self, seen: Seen) -> None:
         """What came back from a look; runs in the scribe's thread."""
@@ -309,9 +303,14 @@ class Watcher:
 
     # --- small ones ----------------------------------------------------------------------------------------------
 
-    def later(self, work: Callable[[], None]) -> None:
-        """Have the scribe do it."""
-        self._work.put(work)
+    def publish(self, record: Record) -> None:
+        """Send the wake-up of a record that has moved. It may be lost, or late while the broker is away."""
+        self._post.put(partial(wakeups.publish, self.app, record))
+
+    def announce(self, kind: str, task_id: str, fields: dict[str, Any]) -> None:
+        """Send an event, if anybody asked for events."""
+        if self.events_are_on():
+            self._post.put(partial(send_event, self.app, self.node, kind, task_id, fields))
 
     def now(self) -> float:
         """The room's clock, as the last look at due times saw it."""
@@ -337,6 +336,12 @@ class Watcher:
         except Exception:
             logger.exception("%s[%s]: passed over", record.task, record.id)
         return False
+
+
+def send_event(app: Celery, node: str, kind: str, task_id: str, fields: dict[str, Any]) -> None:
+    """As the worker itself would: a dispatcher with another name makes a phantom worker in Flower."""
+    with app.events.default_dispatcher(hostname=node) as dispatcher:
+        dispatcher.send(kind, uuid=task_id, **fields)
 
 
 def _renewed(record: Record, now: float, *, node: str, lease_s: float) -> Record | None:

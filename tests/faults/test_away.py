@@ -114,7 +114,7 @@ def _broker_away(name: str, folder: Path) -> dict[str, Any]:
         proxy.cut()
         for piece in pieces:
             server.finish(stack.record(piece.id).job_id)
-        wait_for(lambda: any(stack.record(piece.id).outcome for piece in pieces), 60, "decided without a broker")
+        wait_for(lambda: all(stack.record(piece.id).outcome for piece in pieces), 60, "decided without a broker")
         proxy.restore()
         wait_until_over(pieces, 90)
         assert worker.process is not None

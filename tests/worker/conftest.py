@@ -44,7 +44,13 @@ def make_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
         stack.close()
 
 
-@pytest.fixture(scope="module", params=["redis", "rabbitmq", "filesystem"])
+_in_both = pytest.mark.celery55
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("redis", marks=_in_both), pytest.param("rabbitmq", marks=_in_both), "filesystem"],
+)
 def stack(request: pytest.FixtureRequest, server: FramelaneServer, tmp_path_factory: Any) -> Iterator[Stack]:
     """One stack of each kind, for a whole module, with a worker that runs."""
     stack = Stack(

@@ -20,7 +20,7 @@ from framelane_celery.testing import FramelaneServer
 from tests.worker.project import composition
 from tests.worker.stacks import POSTGRES, ROOT, Stack, jobs_of, wait_for
 
-pytestmark = [pytest.mark.worker, pytest.mark.celery55]
+pytestmark = [pytest.mark.worker]
 MakeStack = Callable[..., Stack]
 
 
@@ -44,6 +44,7 @@ def render(stack: Stack, name: str = "hello", **metadata: str) -> Any:
 # --- a database --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.celery55
 def test_a_database_as_result_backend(make_stack: MakeStack, server: FramelaneServer, database: str) -> None:
     stack = make_stack("rabbitmq", server, celery={"result_backend": f"db+{database}", "result_extended": True})
     with stack.worker("-c", "2"):
@@ -145,6 +146,7 @@ def test_django_celery_results(make_stack: MakeStack, server: FramelaneServer, d
         }
 
 
+@pytest.mark.celery55
 def test_a_wake_up_that_comes_four_times_at_once(make_stack: MakeStack, server: FramelaneServer, database: str) -> None:
     """celery_facts row 1: dcr counted a chord's member twice, and its body never ran; the tail ran twice everywhere."""
     stack = make_stack("rabbitmq+redis", server, celery=DCR)

@@ -16,7 +16,7 @@ from framelane_celery.testing import FramelaneServer
 from tests.worker.project import composition
 from tests.worker.stacks import Stack, jobs_of, wait_for
 
-pytestmark = [pytest.mark.worker, pytest.mark.celery55]
+pytestmark = [pytest.mark.worker]  # celery55: see the fixture `stack`
 
 FAILS = {"outcome": "fail", "code": "source_gone"}
 

@@ -41,12 +41,11 @@ def job_of(stack: Stack, task_id: str) -> str:
 # --- nothing is held ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.celery55
 @pytest.mark.parametrize("pool", ["solo", "prefork"])
 def test_50_waiting_jobs_hold_no_worker(make_stack: MakeStack, pool: str) -> None:
     """One process serves them and other tasks within half a second; then all end."""
     with make_server() as server:
-        stack = make_stack("redis", server, framelane={"renders_per_minute": 10000})
+        stack = make_stack("redis", server, framelane={"renders_per_minute": 10000, "reads_per_minute": 6000})
         with stack.worker("-P", pool, "-c", "1"):
             results = [render(stack, str(n), outcome="never").apply_async() for n in range(50)]
             wait_for(lambda: len(server.jobs) == 50 and all(stack.record(one.id).until == "job" for one in results))
@@ -336,7 +335,6 @@ def test_an_unknown_status_is_not_finished(make_stack: MakeStack) -> None:
             assert "Traceback" not in worker.log
 
 
-@pytest.mark.celery55
 def test_one_worker_leads_and_another_takes_over(make_stack: MakeStack, server: FramelaneServer) -> None:
     """On SIGTERM the lead is handed over at once; nothing waits for the dead one's lease."""
     stack = make_stack("redis", server)
