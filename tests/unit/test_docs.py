@@ -1,0 +1,39 @@
+"""The docs name tests and files: each of them must be there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HOW = (ROOT / "docs" / "how-it-works.md").read_text()
+
+
+def test_every_test_that_a_guarantee_names_is_there() -> None:
+    table = HOW.split("## What is guaranteed")[1].split("## What is not")[0]
+    named = re.findall(r"`((?:tests/\w+/)?test_\w+\.py)?(?:::(test_\w+))?`", table)
+    assert len(named) > 20
+    folder, file = "", ""
+    for path, test in named:
+        if "/" in path:
+            folder = path.rpartition("/")[0]
+        file = path.rpartition("/")[2] or file
+        source = (ROOT / folder / file).read_text()
+        assert not test or f"def {test}(" in source, f"{folder}/{file}::{test}"
+
+
+@pytest.mark.parametrize(
+    "page", [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"], ids=lambda page: page.name
+)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / link).exists(), link
+
+
+def test_the_files_of_the_tour_are_there() -> None:
+    tour = HOW.split("## One render")[1].split("## How jobs")[0]
+    package = ROOT / "framelane_celery"
+    for name in re.findall(r"`([\w/]+\.py)`", tour):
+        assert any(candidate.as_posix().endswith(f"/{name}") for candidate in package.rglob("*.py")), name
