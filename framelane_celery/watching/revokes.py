@@ -6,18 +6,15 @@ it hears into the room, and the active watcher, or a task's ``begin`` on a worke
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from framelane_celery import records
-from framelane_celery.records import ForeignRecord, Record
+from framelane_celery.records import Record
 from framelane_celery.wakeups import revoke_marks
 
 if TYPE_CHECKING:
     from framelane_celery.watching.watcher import Watcher
-
-logger = logging.getLogger(__name__)
 
 
 class Revokes:
@@ -48,20 +45,14 @@ class Revokes:
         new = set(marks) - self._done
         for mark in new:
             if mark.startswith("id:"):
-                self._end(mark.removeprefix("id:"))
+                self._watcher.move(mark.removeprefix("id:"), _revoked)
         stamps = {mark for mark in new if mark.startswith("stamp:")}
         if stamps:
             for record in self._watcher.room.scan():
                 if stamps.intersection(revoke_marks(record)):
-                    self._end(record.id)
+                    self._watcher.move(record.id, _revoked)
         self._read_at = now - 1.0
         self._done = set(marks)
-
-    def _end(self, task_id: str) -> None:
-        try:
-            self._watcher.move(task_id, _revoked)
-        except ForeignRecord as error:  # one bad record never stops the others
-            logger.warning("%s: revoked, but left alone: %s", task_id, error)
 
 
 def _revoked(record: Record, now: float) -> Record | None:

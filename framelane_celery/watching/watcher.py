@@ -22,12 +22,12 @@ from uuid import uuid4
 from framelane_celery import records, wakeups
 from framelane_celery.client import shared_client
 from framelane_celery.errors import FramelaneError, RoomError
-from framelane_celery.records import Record
-from framelane_celery.room import Room, move
+from framelane_celery.records import ForeignRecord, Record
+from framelane_celery.room import Room, Transition, move
 from framelane_celery.settings import FramelaneSettings
 from framelane_celery.watching import looks, scribe
 from framelane_celery.watching.desk import Desk
-from framelane_celery.watching.pool import Errand, LookPool, Seen
+from framelane_celery.watching.pool import LookPool, Seen
 from framelane_celery.watching.request import untold
 from framelane_celery.watching.revokes import Revokes
 
@@ -163,7 +163,7 @@ class Watcher:
     def _tell_ends(self) -> None:
         """First of all, before a lease that has ended meanwhile is called back."""
         for task_id, transition in list(untold.items()):
-            move(self.room, task_id, transition)
+            self._move(task_id, transition)
             del untold[task_id]
 
     def _renew_runs(self) -> None:
@@ -171,8 +171,7 @@ class Watcher:
         if time.monotonic() - self._renewed_at < self.settings.lease_s / 3:
             return
         for task_id in self._runs():
-            renew = partial(_renewed, node=self.node, lease_s=self.settings.lease_s)
-            move(self.room, task_id, renew)
+            self._move(task_id, partial(_renewed, node=self.node, lease_s=self.settings.lease_s))
         self._renewed_at = time.monotonic()
 
     def _keep_due_times(self) -> None:
@@ -217,8 +216,7 @@ class Watcher:
             return
         for _ in range(len(woken)):
             task_id, step = woken.popleft()
-            record, _ = self.room.read(task_id)
-            if record is not None and record.step == step:
+            if self._is_at(task_id, step):
                 woken.append((task_id, step))
         free = min(self.room.slots_free(kind, per_minute), AHEAD) - len(woken)
         if free <= 0:
@@ -230,6 +228,13 @@ class Watcher:
             if moved is not None:
                 woken.append((moved.id, moved.step))
                 self.publish(moved)
+
+    def _is_at(self, task_id: str, step: int) -> bool:
+        try:
+            record, _ = self.room.read(task_id)
+        except ForeignRecord:
+            return False
+        return record is not None and record.step == step
 
     # --- looks ---------------------------------------------------------------------------------------------------
 
@@ -267,12 +272,12 @@ class Watcher:
         if way == "read":
             self._budget = self._budget.spend(sent)
 
-    def _send_to_look(self, record: Record, wait_s: int, errand: Errand = "look") -> bool:
+    def _send_to_look(self, record: Record, wait_s: int) -> bool:
         """Send somebody to a record's job, unless somebody is on the way already."""
         if record.id in self._looking:
             return False
         self._looking[record.id] = wait_s
-        self._pool.send(errand, record, wait_s)
+        self._pool.send("look", record, wait_s)
         return True
 
     def _send_to_end(self, record: Record) -> None:
@@ -287,19 +292,20 @@ class Watcher:
 
     def _act_on(self, seen: Seen) -> None:
         """What came back from a look; runs in the scribe's thread."""
+        give_up = None
         try:
             is_terminal = seen.job is not None and seen.job.is_terminal
             is_ignored = looks.is_wait_ignored(wait_s=seen.wait_s, took_s=seen.took_s, is_terminal=is_terminal)
             if is_ignored and seen.error is None:
                 logger.warning("the API ignores ?wait: single reads for %.0f s", looks.WAIT_PROBE_S)
                 self._no_wait_until = time.monotonic() + looks.WAIT_PROBE_S
-            follow_up = self._scribe.act_on(seen)
+            give_up = self._scribe.act_on(seen)
         finally:
-            if seen.errand != "end":
+            if give_up is not None:  # nobody else looks meanwhile: cancelled by us is not cancelled by somebody
+                self._pool.send("time_out", give_up)
+            elif seen.errand != "end":
                 self._looking.pop(seen.record.id, None)
             self._wake.set()  # there is room for another look
-        if follow_up is not None:
-            self._send_to_look(follow_up, 0, "time_out")
 
     # --- small ones ----------------------------------------------------------------------------------------------
 
@@ -316,14 +322,20 @@ class Watcher:
         """The room's clock, as the last look at due times saw it."""
         return time.monotonic() + self._clock_ahead_s
 
-    def move(
-        self, task_id: str, transition: Callable[[Record, float], Record | None], known: Record | None = None
-    ) -> Record | None:
+    def move(self, task_id: str, transition: Transition, known: Record | None = None) -> Record | None:
         """A transition under this watcher's token: refused once another one leads."""
         token = self.token
         if token is None:
             return None
-        return move(self.room, task_id, transition, token=token, known=(known, self.now()) if known else None)
+        return self._move(task_id, transition, token=token, known=(known, self.now()) if known else None)
+
+    def _move(self, task_id: str, transition: Transition, **checks: Any) -> Record | None:
+        """Move a record on, unless another version of this package wrote it: it is left alone, and stops nobody."""
+        try:
+            return move(self.room, task_id, transition, **checks)
+        except ForeignRecord as error:
+            logger.warning("%s: left alone: %s", task_id, error)
+            return None
 
     def _isolated(self, record: Record, act: Callable[[], bool]) -> bool:
         """One bad record never stops the others; a room that is away stops all."""
