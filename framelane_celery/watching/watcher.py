@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -30,6 +29,7 @@ from framelane_celery.watching.desk import Desk
 from framelane_celery.watching.pool import LookPool, Seen
 from framelane_celery.watching.request import untold
 from framelane_celery.watching.revokes import Revokes
+from framelane_celery.watching.slots import SlotQueue
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -41,9 +41,6 @@ LEAD_S: Final = 10.0
 """How long a dead watcher keeps the lead."""
 
 PAGE: Final = 200
-AHEAD: Final = 20
-"""How many tasks are woken for submit slots and not yet begun: a little ahead of the pool."""
-
 PURGE_EVERY_S: Final = 60.0
 
 
@@ -82,7 +79,10 @@ class Watcher:
         self._renewed_at = 0.0
         self._purged_at = 0.0
         self._revokes = Revokes(self, revokes)
-        self._woken: dict[str, deque[tuple[str, int]]] = {"render": deque(), "task": deque()}
+        self._slots = (
+            SlotQueue(self, "render", settings.renders_per_minute),
+            SlotQueue(self, "task", settings.media_tasks_per_minute),
+        )
 
     # --- its life ------------------------------------------------------------------------------------------------
 
@@ -148,8 +148,8 @@ class Watcher:
             return
         self._revokes.read()
         self._keep_due_times()
-        self._let_in("render", self.settings.renders_per_minute)
-        self._let_in("task", self.settings.media_tasks_per_minute)
+        for slots in self._slots:
+            slots.let_in()
         self._send_looks()
         if time.monotonic() - self._purged_at > PURGE_EVERY_S:
             self._purged_at = time.monotonic()
@@ -207,34 +207,6 @@ class Watcher:
         if woken is not None:
             self.publish(woken)
         return woken is not None
-
-    def _let_in(self, kind: str, per_minute: int) -> None:
-        """Wake the queue of submit slots, in order, at the allowed rate, a little ahead of the pool."""
-        lane, woken = f"slot:{kind}", self._woken[kind]
-        if not self.room.waiting(lane):
-            woken.clear()
-            return
-        for _ in range(len(woken)):
-            task_id, step = woken.popleft()
-            if self._is_at(task_id, step):
-                woken.append((task_id, step))
-        free = min(self.room.slots_free(kind, per_minute), AHEAD) - len(woken)
-        if free <= 0:
-            return
-        page, _ = self.room.due(lane, free)
-        for record in page:
-            wake = partial(records.wake, resend_after_s=self.settings.resend_after_s)
-            moved = self.move(record.id, lambda old, now, wake=wake: wake(old, now=now))  # type: ignore[misc]
-            if moved is not None:
-                woken.append((moved.id, moved.step))
-                self.publish(moved)
-
-    def _is_at(self, task_id: str, step: int) -> bool:
-        try:
-            record, _ = self.room.read(task_id)
-        except ForeignRecord:
-            return False
-        return record is not None and record.step == step
 
     # --- looks ---------------------------------------------------------------------------------------------------
 

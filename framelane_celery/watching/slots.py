@@ -1,0 +1,49 @@
+"""The queue of those who wait for a submit slot: a FIFO, woken at the allowed rate, not a row of appointments."""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from framelane_celery import records
+from framelane_celery.records import ForeignRecord, JobKind
+
+if TYPE_CHECKING:
+    from framelane_celery.watching.watcher import Watcher
+
+AHEAD: Final = 20
+"""How many tasks are woken and have not yet begun: a little ahead of the pool. Their slot is taken when they begin."""
+
+
+class SlotQueue:
+    """The queue of one kind of job, whose limit per minute is its own (framelane_api.md §12)."""
+
+    def __init__(self, watcher: Watcher, kind: JobKind, per_minute: int) -> None:
+        self._watcher, self._kind, self._per_minute = watcher, kind, per_minute
+        self._woken: deque[tuple[str, int]] = deque()
+
+    def let_in(self) -> None:
+        """Wake the first ones, as many as there are slots, unless enough are on their way."""
+        room, lane = self._watcher.room, f"slot:{self._kind}"
+        if not room.waiting(lane):
+            self._woken.clear()
+            return
+        self._woken = deque(woken for woken in self._woken if self._is_at(*woken))
+        free = min(room.slots_free(self._kind, self._per_minute), AHEAD) - len(self._woken)
+        if free <= 0:
+            return
+        page, _ = room.due(lane, free)
+        for record in page:
+            wake = partial(records.wake, resend_after_s=self._watcher.settings.resend_after_s)
+            moved = self._watcher.move(record.id, lambda old, now, wake=wake: wake(old, now=now))  # type: ignore[misc]
+            if moved is not None:
+                self._woken.append((moved.id, moved.step))
+                self._watcher.publish(moved)
+
+    def _is_at(self, task_id: str, step: int) -> bool:
+        try:
+            record, _ = self._watcher.room.read(task_id)
+        except ForeignRecord:
+            return False
+        return record is not None and record.step == step
