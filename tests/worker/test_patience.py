@@ -15,7 +15,7 @@ from framelane_celery.models import RenderRequest
 from framelane_celery.records import KEY_LIFE_S, Record
 from framelane_celery.testing import Completed, FramelaneServer, Never
 from tests.worker.project import composition
-from tests.worker.stacks import Stack, wait_for
+from tests.worker.stacks import REDIS, Stack, wait_for
 
 pytestmark = [pytest.mark.worker]
 
@@ -90,3 +90,12 @@ def test_a_post_that_is_older_than_its_key_is_looked_for_and_never_repeated(
                 result.get(timeout=20)
             assert failed.value.code == "outcome_unknown"
     assert len(server.ledger.jobs_per_task().get(task_id, [])) == int(made)
+
+
+def test_progress_is_stored_before_the_record_waits(make_stack: Callable[..., Stack], server: FramelaneServer) -> None:
+    """celery_facts row 2: stored later, it could come after the end, and some backends would show it over SUCCESS."""
+    stack = make_stack("redis", server, celery={"result_backend": f"tests.worker.noting:NotingBackend+{REDIS}/11"})
+    with stack.worker("-c", "1"):
+        result = stack.sig("framelane.render", composition()).apply_async()
+        assert result.get(timeout=20)["status"] == "completed"
+    assert [note["until"] for note in stack.journal("progress")] == ["running"]
