@@ -63,7 +63,7 @@ def test_other_pools(make_stack: MakeStack, server: FramelaneServer, pool: str) 
     """The watcher does not depend on the pool (solo and prefork: above)."""
     stack = make_stack("redis", server)
     with stack.worker("-P", pool, "-c", "4"):
-        body = chord([render(stack, str(n)) for n in range(3)], stack.sig("montage"))
+        body = chord([render(stack, str(n)) for n in range(3)], stack.sig("montage"), app=stack.app)
         assert chain(body, stack.sig("publish")).apply_async().get(timeout=30).startswith("render completed")
 
 
