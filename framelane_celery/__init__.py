@@ -9,6 +9,7 @@ An unofficial package, not affiliated with Framelane.
 
 from typing import TYPE_CHECKING, Any
 
+from framelane_celery import dead_letters as _dead_letters  # noqa: F401 - its task has to be known to workers
 from framelane_celery.errors import (
     ApiError,
     DuplicateTask,

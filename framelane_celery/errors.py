@@ -9,10 +9,12 @@ No error carries a key, a signed URL or a request body: text that came from else
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 JsonScalar = str | int | float | bool | None
+Attempts = Sequence[Mapping[str, JsonScalar]]
+"""What was tried: [{"attempt", "job_id", "outcome", "code", "at", "accepted_at"}], instants in epoch seconds."""
 
 _QUERY = re.compile(r"(https?://[^\s?#\"'<>]+)[?#][^\s\"'<>]*", re.IGNORECASE)
 _USERINFO = re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/@\"'<>]+@", re.IGNORECASE)
@@ -31,7 +33,7 @@ def clean_text(text: str, limit: int = 300) -> str:
 class FramelaneError(Exception):
     """The root of all errors of this package."""
 
-    def __init__(self, message: str, *fields: JsonScalar) -> None:
+    def __init__(self, message: str, *fields: JsonScalar | Attempts) -> None:
         super().__init__(message, *fields)
         self.message = message
 
@@ -79,12 +81,20 @@ class TransportError(FramelaneError):
 class ApiError(FramelaneError):
     """The API refused our call. `code` is what to branch on, and is None where the body had none.
 
-    Units: retry_after_s is how long the server asks us to stay away, None where it does not say.
+    Units: retry_after_s is how long the server asks us to stay away, None where it does not say. `attempts` are those
+    of the task that failed for it; none for a call of the client's own.
     """
 
-    def __init__(self, message: str, status: int, code: str | None = None, retry_after_s: float | None = None) -> None:
-        super().__init__(message, status, code, retry_after_s)
-        self.status, self.code, self.retry_after_s = status, code, retry_after_s
+    def __init__(
+        self,
+        message: str,
+        status: int,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+        attempts: Attempts = (),
+    ) -> None:
+        super().__init__(message, status, code, retry_after_s, list(attempts))
+        self.status, self.code, self.retry_after_s, self.attempts = status, code, retry_after_s, list(attempts)
 
 
 class Unauthorized(ApiError):
@@ -189,10 +199,18 @@ def error_for(status: int, code: str | None, message: str, retry_after_s: float 
     return CODE_TO_ERROR.get(code or "", by_status)(message, status, code, retry_after_s)
 
 
-class JobError(FramelaneError):
-    """A job that was accepted did not complete. `job_id` is None where no job is known."""
+_CLASS_TO_CODE: Mapping[type[ApiError], str] = {kind: code for code, kind in CODE_TO_ERROR.items()}
 
-    def __init__(self, message: str, job_id: str | None, *fields: JsonScalar) -> None:
+
+def code_of(error: ApiError) -> str:
+    """The code by which an HTTP error is routed: its own, else that of its class, else its status."""
+    return error.code or _CLASS_TO_CODE.get(type(error)) or f"http_{error.status}"
+
+
+class JobError(FramelaneError):
+    """A job that was accepted did not complete. `job_id` is None where no job is known; `attempts` are all of them."""
+
+    def __init__(self, message: str, job_id: str | None, *fields: JsonScalar | Attempts) -> None:
         super().__init__(message, job_id, *fields)
         self.job_id = job_id
 
@@ -200,20 +218,22 @@ class JobError(FramelaneError):
 class JobFailed(JobError):
     """The job ended `failed`, or was given up; `code` is the job's error code, or one of ours (design.md §4)."""
 
-    def __init__(self, message: str, job_id: str | None, code: str | None = None) -> None:
-        super().__init__(message, job_id, code)
-        self.code = code
+    def __init__(self, message: str, job_id: str | None, code: str | None = None, attempts: Attempts = ()) -> None:
+        super().__init__(message, job_id, code, list(attempts))
+        self.code, self.attempts = code, list(attempts)
 
 
 class JobCancelled(JobError):
     """The job ended `cancelled`."""
 
-    def __init__(self, message: str, job_id: str | None) -> None:
-        super().__init__(message, job_id)
+    def __init__(self, message: str, job_id: str | None, attempts: Attempts = ()) -> None:
+        super().__init__(message, job_id, list(attempts))
+        self.attempts = list(attempts)
 
 
 class JobTimedOut(JobError):
     """The job did not end before its deadline."""
 
-    def __init__(self, message: str, job_id: str | None) -> None:
-        super().__init__(message, job_id)
+    def __init__(self, message: str, job_id: str | None, attempts: Attempts = ()) -> None:
+        super().__init__(message, job_id, list(attempts))
+        self.attempts = list(attempts)

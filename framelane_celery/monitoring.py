@@ -30,12 +30,24 @@ def progress_meta(record: Record, next_look_at: float | None = None) -> dict[str
         "current": percent,
         "total": 100,
         "pending": False,
-        "description": f"{status}: {stage}" if stage else str(status),
+        "description": _description(record, status, stage),
         "stage": stage,
         "attempt": record.attempt,
         "submitted_at": record.accepted_at,
-        "next_look_at": next_look_at,
+        "next_look_at": record.due_at if record.until == "instant" else next_look_at,
     }
+
+
+def _description(record: Record, status: str | None, stage: str | None) -> str:
+    """One line for a person: what the task waits for."""
+    code = (record.failure or {}).get("code")
+    if record.until == "instant":
+        return f"attempt {record.attempt} after {code}" if code else "waits for its time"
+    if record.until == "release":
+        return f"dead letter, kept waiting: {code}" if record.letter else f"on hold: {code}"
+    if record.until == "slot":
+        return "queued for a submit slot"
+    return f"{status}: {stage}" if stage else str(status)
 
 
 def has_news(before: dict[str, Any] | None, after: dict[str, Any] | None) -> bool:

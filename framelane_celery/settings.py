@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from framelane_celery.errors import SettingsError
+from framelane_celery.routing import Route, parse_routes, queue_name
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -40,6 +41,25 @@ _LeaseSpan = Annotated[float, Field(ge=15, allow_inf_nan=False)]  # longer than 
 _Rate = Annotated[int, Field(ge=1)]
 
 
+class SpendGuard(BaseModel):
+    """Caps that a mistake must not pass: attempts per task; submissions and output per account and day (UTC).
+
+    Units: ``minutes_per_day`` counts estimated minutes of output, as `RenderRequest.estimated_output_s` tells them.
+    What passes a cap is routed by the code ``spend_guard``: by default it is held until the next day.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
+
+    max_attempts: _Rate | None = None
+    submissions_per_day: _Rate | None = None
+    minutes_per_day: _Span | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether anything has to be counted."""
+        return self.submissions_per_day is not None or self.minutes_per_day is not None
+
+
 class FramelaneSettings(BaseModel):
     """All settings of one app. Build it with `resolve` or `settings_of`, which raise SettingsError."""
 
@@ -55,8 +75,15 @@ class FramelaneSettings(BaseModel):
     read_timeout_s: _Span = 30
 
     deadline_s: _Span = 6 * 3600
+    hold_max_s: _Span = 35 * 86400  # longer than a quota's month
     cancel_on_timeout: bool = True
     cancel_on_revoke: bool = True
+
+    routes: tuple[Route, ...] = ()  # the defaults come after them: routing.DEFAULTS
+    retry_queue: str | None = None  # None: the task's own queue, with ".retry" behind it
+    dead_letter_queue: str | None = None  # None: "<namespace>.dead"
+    dead_letters_alarm: _Rate = 1000
+    spend_guard: SpendGuard = SpendGuard()
 
     renders_per_minute: _Rate = 120
     media_tasks_per_minute: _Rate = 300
@@ -106,6 +133,16 @@ class FramelaneSettings(BaseModel):
         if namespace is not None and not _NAMESPACE.fullmatch(namespace):
             raise ValueError("may hold only letters, digits and _ . : -")
         return namespace
+
+    @field_validator("routes", mode="before")
+    @classmethod
+    def _routes_are_rules(cls, rules: object) -> tuple[Route, ...]:
+        return parse_routes(rules)
+
+    @field_validator("retry_queue", "dead_letter_queue")
+    @classmethod
+    def _is_a_queue(cls, name: str | None) -> str | None:
+        return None if name is None else queue_name(name)
 
     @field_validator("room_url")
     @classmethod
@@ -271,6 +308,6 @@ def _one_line(error: ValidationError) -> str:
     """Name each bad key and what is wrong with it, without its value."""
     lines = []
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
-        key = detail["loc"][0] if detail["loc"] else "framelane"
+        key = ".".join(map(str, detail["loc"])) or "framelane"
         lines.append(f"{key}: {detail['msg'].removeprefix('Value error, ')}")
     return "; ".join(dict.fromkeys(lines))

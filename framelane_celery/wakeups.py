@@ -17,6 +17,8 @@ from kombu.utils.functional import maybe_list
 from kombu.utils.json import dumps, loads
 
 from framelane_celery.errors import InvalidArguments
+from framelane_celery.monitoring import shown_args, shown_kwargs
+from framelane_celery.queues import declared
 from framelane_celery.records import Record
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from celery.app.task import Context
 
 HEADER: Final = "framelane"
+
+REPLAY: Final = "framelane.replay"
+"""The task that a letter's message names."""
 
 _NOT_SAVED: Final = frozenset(
     {
@@ -90,6 +95,11 @@ def call_of_request(task: Task, request: Context) -> Call:
     return call_of(task, request.args or (), request.kwargs or {}, options)
 
 
+def shown(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, str]:
+    """The options by which Flower and the log show arguments: no request body, no signed URL."""
+    return {"argsrepr": shown_args(args), "kwargsrepr": shown_kwargs(kwargs)}
+
+
 def digest_of(call: Call) -> str:
     """What tells whether the same task id is the same piece of work: the task's name and its arguments."""
     text = json.dumps([call.task, loads(dumps([call.args, call.kwargs]))], sort_keys=True, default=str)
@@ -135,9 +145,23 @@ def publish(app: Celery, record: Record, **plumbing: Any) -> None:
     """Send the wake-up of a record's present step. ``plumbing``: a producer, a connection, how to retry."""
     call = Call.from_text(record.call)
     options = {**call.options, **plumbing, "headers": header_for(record.step, call.options.get("headers"))}
+    if record.retry_queue is not None:
+        options = {name: value for name, value in options.items() if name not in ("exchange", "routing_key")}
+        options["queue"] = declared(app, record.retry_queue)
     if record.until == "instant" and record.due_at is not None:  # only where the room could not keep it
         options["eta"] = datetime.fromtimestamp(record.due_at, timezone.utc)
     app.send_task(call.task, call.args, call.kwargs, task_id=record.id, add_to_parent=False, **options)
+
+
+def announce(app: Celery, record: Record) -> None:
+    """Send a dead letter's message to its queue: a task that a worker on that queue would run, and so replay it.
+
+    What any tool may read of it: the letter's id and step, its task, code and time. No argument, no message.
+    """
+    letter, failure = record.letter or {}, record.failure or {}
+    headline = {"task": record.task, "code": failure.get("code"), "at": letter.get("at")}
+    queue = declared(app, letter["queue"])
+    app.send_task(REPLAY, (record.id, record.step), headline, queue=queue, ignore_result=True, retry=False)
 
 
 def context_of(record: Record) -> Context:

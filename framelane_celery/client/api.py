@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import IO, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
 import requests
@@ -15,15 +16,25 @@ import requests
 from framelane_celery.client.answers import code_and_message, error_body, job_of, json_of, parsed, retry_after_of
 from framelane_celery.client.saving import CHUNK_BYTES, length_of, save
 from framelane_celery.client.sending import NO_AUTH, Bearer, new_session, send
-from framelane_celery.errors import ApiError, SettingsError, TransportError, clean_text, error_for
-from framelane_celery.models import Job, JobPage, JobRequest, RenderRequest, Usage
+from framelane_celery.errors import (
+    ApiError,
+    InvalidRequest,
+    NotFound,
+    SettingsError,
+    TransportError,
+    clean_text,
+    error_for,
+)
+from framelane_celery.models import Job, JobPage, JobRequest, Preview, RenderRequest, Usage
 from framelane_celery.models.media import MediaRequest
+from framelane_celery.models.request import canonical
 from framelane_celery.settings import FramelaneSettings
 
 Kind = Literal["render", "task"]
 
 MAX_WAIT_S = 25
 _WAIT_MARGIN_S = 10  # the API holds a long-poll for about 25 s; the vendor advises to allow 30 and more
+_WANTS_IT_INSIDE = re.compile(r"\brender_request\b\W+(is |field )?(required|missing)", re.IGNORECASE)
 _COLLECTIONS: Mapping[str, str] = {"render": "/v1/renders", "task": "/v1/tasks"}
 
 
@@ -107,6 +118,36 @@ class FramelaneClient:
 
     def _create(self, request: JobRequest, idempotency_key: str) -> Submitted:
         return self.submit(request.path, request.body({}), idempotency_key)
+
+    # -- compositions that are only checked
+
+    def preview(self, request: RenderRequest) -> Preview:
+        """Ask whether the API would take a composition. No job is made and nothing is paid.
+
+        Shape:  {"ok": bool, "violations": [{"code", "message", "severity", "path"}]}
+        Raises: NotFound: this API has no such check (404, 405, 501). InvalidRequest: not ok either, refused before any
+                violation was looked for. ApiError, RateLimited, TransportError.
+        Resend: safe, so there is no idempotency key; it is sent once all the same.
+        Source: POST /v1/preview "for an inline request", `dry_run: true` "validation only, free", site llms.txt.
+                INFER: the body is the render request's own fields; if the API says that it wants them inside
+                `render_request`, as the projects have it, they are sent so.
+        """
+        fields = request.wire({})
+        try:
+            return self._dry_run(fields)
+        except InvalidRequest as error:
+            if not _WANTS_IT_INSIDE.search(error.message):
+                raise
+        return self._dry_run({"render_request": fields})
+
+    def _dry_run(self, request: Mapping[str, Any]) -> Preview:
+        body, headers = canonical({**request, "dry_run": True}), {"Content-Type": "application/json"}
+        try:
+            return parsed(Preview, self._request("POST", "/v1/preview", body=body, headers=headers))
+        except ApiError as error:
+            if error.status not in (405, 501):
+                raise
+            raise NotFound(error.message, error.status, error.code, error.retry_after_s) from None
 
     # -- jobs that are read
 
@@ -241,7 +282,7 @@ class FramelaneClient:
     def get_usage(self) -> Usage:
         """Read what the workspace has used in the current period, whose end resets the quota.
 
-        Shape:  {"period_start", "period_end", "render_minutes", "task_count", "egress_bytes"}
+        Shape:  {"period_start", "period_end", "render_minutes", "task_count", "egress_bytes"}; see `Usage`
         Raises: ApiError, RateLimited, TransportError.
         Resend: safe.
         Source: GET /v1/workspace/usage, docs.framelane.io/api-reference/workspace/get-workspace-usage.

@@ -2,7 +2,8 @@
 
 from pydantic import BaseModel
 
-from framelane_celery.models.job import Answer, Job, JobErrorInfo, JobOutput, JobPage, Usage
+from framelane_celery.models.answer import Answer
+from framelane_celery.models.job import Job, JobErrorInfo, JobOutput, JobPage
 from framelane_celery.models.media import (
     GazeRedirectRequest,
     MediaRequest,
@@ -10,6 +11,7 @@ from framelane_celery.models.media import (
     SuperResolutionRequest,
     TranscribeRequest,
 )
+from framelane_celery.models.preview import Preview, Violation
 from framelane_celery.models.render import (
     AudioElement,
     ChromaSettings,
@@ -25,6 +27,7 @@ from framelane_celery.models.render import (
     WordAnimation,
 )
 from framelane_celery.models.request import JobRequest, WireModel, invalid_arguments, parse_request
+from framelane_celery.models.usage import Usage
 
 __all__ = [
     "AudioElement",
@@ -40,6 +43,7 @@ __all__ = [
     "JobRequest",
     "MediaRequest",
     "Motion",
+    "Preview",
     "RemoveBackgroundRequest",
     "RenderRequest",
     "SuperResolutionRequest",
@@ -48,6 +52,7 @@ __all__ = [
     "Transition",
     "Usage",
     "VideoElement",
+    "Violation",
     "WireModel",
     "Word",
     "WordAnimation",

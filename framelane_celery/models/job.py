@@ -1,4 +1,4 @@
-"""What the API answers: jobs, pages of jobs, usage. Lenient, because a new status or field must not stop a worker.
+"""What the API answers about jobs. Lenient, because a new status or field must not stop a worker.
 
 Statuses, kinds and stages are open strings; what is missing, null or of an unknown shape becomes None (or the
 documented default), and unknown fields are kept. framelane_api.md §2 has the Job, §19 the contradictions.
@@ -7,61 +7,23 @@ documented default), and unknown fields are kept. framelane_api.md §2 has the J
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from typing import Annotated, Any
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from framelane_celery.models.answer import Answer, Instant, Number, Text, Whole, object_of, text_of, whole_of
 
 _COMPLETED = ("completed", "done")  # `done` is a legacy status, which the vendor's console still tolerates
 _TERMINAL = (*_COMPLETED, "failed", "cancelled")
 
-_instant = TypeAdapter(datetime)
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _number(value: object) -> float | None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return value if is_number else None  # type: ignore[return-value]
-
-
-def _whole(value: object) -> int | None:
-    number = _number(value)
-    return None if number is None else math.floor(number)
-
 
 def _percent(value: object) -> int:
-    return min(100, max(0, _whole(value) or 0))
-
-
-def _aware(value: object) -> datetime | None:
-    """Read an ISO instant as aware UTC; one without a zone is UTC, since the API writes nothing else."""
-    try:
-        at = _instant.validate_python(value)
-    except ValidationError:
-        return None
-    return at.replace(tzinfo=timezone.utc) if at.tzinfo is None else at.astimezone(timezone.utc)
-
-
-def _object(value: object) -> object:
-    return value if isinstance(value, (Mapping, BaseModel)) else None
+    return min(100, max(0, whole_of(value) or 0))
 
 
 def _error_object(value: object) -> object:
-    return {"message": value} if isinstance(value, str) and value else _object(value)
+    return {"message": value} if isinstance(value, str) and value else object_of(value)
 
 
 def _pairs(value: object) -> dict[str, str]:
@@ -71,34 +33,24 @@ def _pairs(value: object) -> dict[str, str]:
     return {str(name): item if isinstance(item, str) else json.dumps(item) for name, item in value.items()}
 
 
-_Text = Annotated[str | None, BeforeValidator(_text)]
-_Number = Annotated[float | None, BeforeValidator(_number)]
-_Whole = Annotated[int | None, BeforeValidator(_whole)]
-_Instant = Annotated[datetime | None, BeforeValidator(_aware)]
-
-
-class Answer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True, defer_build=True)
-
-
 class JobOutput(Answer):
     """Where the artefact is. `url` is signed and short-lived: not in the repr, and not to be stored.
 
     Units:  width and height in pixels, duration in seconds.
     """
 
-    url: _Text = Field(default=None, repr=False)
-    width: _Whole = None
-    height: _Whole = None
-    duration: _Number = None
-    size_bytes: _Whole = None
+    url: Text = Field(default=None, repr=False)
+    width: Whole = None
+    height: Whole = None
+    duration: Number = None
+    size_bytes: Whole = None
 
 
 class JobErrorInfo(Answer):
     """Why a job failed."""
 
-    code: _Text = None
-    message: Annotated[str, BeforeValidator(lambda value: _text(value) or "")] = ""
+    code: Text = None
+    message: Annotated[str, BeforeValidator(lambda value: text_of(value) or "")] = ""
 
 
 class Job(Answer):
@@ -110,18 +62,18 @@ class Job(Answer):
     """
 
     id: Annotated[str, Field(min_length=1)]
-    kind: _Text = None
-    workspace_id: _Text = None
-    status: Annotated[str, BeforeValidator(lambda value: _text(value) or "queued")] = "queued"
-    created_at: _Instant = None
-    updated_at: _Instant = None
-    task_type: _Text = None
+    kind: Text = None
+    workspace_id: Text = None
+    status: Annotated[str, BeforeValidator(lambda value: text_of(value) or "queued")] = "queued"
+    created_at: Instant = None
+    updated_at: Instant = None
+    task_type: Text = None
     progress_percent: Annotated[int, BeforeValidator(_percent)] = 0
-    progress_stage: _Text = None
-    output: Annotated[JobOutput | None, BeforeValidator(_object)] = None
+    progress_stage: Text = None
+    output: Annotated[JobOutput | None, BeforeValidator(object_of)] = None
     error: Annotated[JobErrorInfo | None, BeforeValidator(_error_object)] = None
     metadata: Annotated[dict[str, str], BeforeValidator(_pairs)] = Field(default_factory=dict)
-    completed_at: _Instant = None
+    completed_at: Instant = None
 
     @classmethod
     def parse(cls, data: object, *, kind: str | None = None) -> Job:
@@ -160,7 +112,7 @@ class JobPage(Answer):
     """
 
     data: list[Job] = Field(default_factory=list)
-    next_cursor: _Text = None
+    next_cursor: Text = None
     has_more: Annotated[bool, BeforeValidator(lambda value: value is True)] = False
 
     @model_validator(mode="before")
@@ -182,30 +134,3 @@ class JobPage(Answer):
 
 def _has_id(item: Mapping[str, object]) -> bool:
     return isinstance(item.get("id"), str) and bool(item["id"])
-
-
-class Usage(Answer):
-    """What the workspace has used in the current period; both spellings of the API are read.
-
-    Units:  period_end is exclusive; egress in bytes.
-    Source: docs.framelane.io/api-reference/workspace/get-workspace-usage; the console's fallbacks.
-    """
-
-    period_start: _Instant = None
-    period_end: _Instant = None
-    render_minutes: _Number = None
-    render_minutes_limit: _Number = None
-    renders_count: _Whole = None
-    task_count: _Whole = None
-    egress_bytes: _Whole = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _console_spelling(cls, value: object) -> object:
-        if not isinstance(value, Mapping):
-            return value
-        read = dict(value)
-        for name, other in (("render_minutes", "render_minutes_used"), ("task_count", "tasks_count")):
-            if read.get(name) is None and other in read:
-                read[name] = read.pop(other)
-        return read

@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
+from framelane_celery.models.estimate import output_seconds
 from framelane_celery.models.request import Dimension, JobRequest, Number, Url, WireModel, wrong
 
 
@@ -296,3 +297,25 @@ class RenderRequest(JobRequest):
                     field = f"transitions[{at}].{end}"
                     raise wrong(f"{field} names no element's id", field)
         return self
+
+    def estimated_output_s(self) -> float | None:
+        """Estimate how many seconds of output this makes; None where the composition does not tell.
+
+        Its own `duration`, if it has one; else the latest end of its elements, which is
+
+        * `time + duration` for text and images,
+        * `time + (out_point - in_point) / speed` for video and audio with an `out_point`,
+        * unknown for video and audio without one: they have no `duration` and play to the end of their source, whose
+          length only the server knows. Beside elements that do tell, the estimate may then be too low; where no
+          element tells, and where there are none, it is None.
+
+        It reads what goes on the wire, `extra` included. Nothing else tells: motions, caption words and transitions
+        lie within their elements' time. A picture (`png`, `jpg`) has no seconds: 0.0.
+
+        An estimate it stays: an `out_point` may lie beyond the end of its source, and these are INFER: that audio
+        and invisible elements make the output longer (so that the estimate is rather too high), that `speed` makes
+        it shorter, that a picture counts as no minutes, and that a GIF counts as a video.
+
+        Source: framelane_api.md §5; one rendered minute is one minute of output, §12.
+        """
+        return output_seconds(self.wire({}))

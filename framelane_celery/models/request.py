@@ -100,7 +100,7 @@ class WireModel(BaseModel):
     @classmethod
     def _extra_is_json(cls, extra: dict[str, Any]) -> dict[str, Any]:
         try:
-            _canonical(extra)
+            canonical(extra)
         except (TypeError, ValueError):  # an object, NaN, infinity, a lone surrogate
             raise wrong("holds what JSON cannot", None) from None
         return extra
@@ -127,16 +127,20 @@ class JobRequest(WireModel):
     metadata: Metadata = Field(default_factory=dict)
     webhook_url: Url | None = None
 
-    def body(self, metadata: Mapping[str, str]) -> bytes:
-        """Write the request as canonical JSON bytes, with these pairs merged into its own metadata; these win.
+    def wire(self, metadata: Mapping[str, str]) -> dict[str, Any]:
+        """Write the request as the JSON object that is sent, with these pairs merged into its own metadata; these win.
 
-        Two equal requests are equal bytes: keys are sorted, nothing is spaced, text is UTF-8.
+        Only what was set is in it, and `extra` is merged in.
         """
         data = self.model_dump(mode="json", exclude_unset=True, context=_ON_THE_WIRE)
         merged = {**(data.get("metadata") or {}), **metadata}
         if merged:
             data["metadata"] = merged
-        return _canonical(data)
+        return data
+
+    def body(self, metadata: Mapping[str, str]) -> bytes:
+        """Write the request as canonical JSON bytes; see `wire`."""
+        return canonical(self.wire(metadata))
 
     def to_json(self) -> dict[str, Any]:
         """Write the request as JSON that can be a task's argument; `parse_request` reads it again."""
@@ -195,5 +199,6 @@ def _path(loc: tuple[int | str, ...]) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).removeprefix(".")
 
 
-def _canonical(data: object) -> bytes:
+def canonical(data: object) -> bytes:
+    """Write JSON as bytes. Equal data is equal bytes: keys are sorted, nothing is spaced, text is UTF-8."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

@@ -28,7 +28,10 @@ REVOKE_S: Final = 3 * 3600
 FOREIGN_S: Final = 300.0
 """How long a record of another format is passed over before it is looked at again."""
 
-Saved = Literal["saved", "conflict", "no_slot", "not_leader"]
+SPENT_S: Final = 3 * 24 * 3600
+"""How long a day's counters are kept after the last submission in them."""
+
+Saved = Literal["saved", "conflict", "no_slot", "not_leader", "held", "over_budget"]
 Transition = Callable[[Record, float], "Record | None"]
 
 
@@ -40,6 +43,38 @@ class SlotClaim(NamedTuple):
     per_minute: int
     from_queue: bool
     """Woken from the queue: may go before those who wait in it."""
+    account: str = "default"
+    """Whose submission it is: none is let through while the account is on hold."""
+
+
+class SpendClaim(NamedTuple):
+    """One submission on an account's budget of the day, counted in the same script as the write that needs it."""
+
+    account: str
+    minutes: float
+    """Estimated output of this submission."""
+    submissions_per_day: int | None
+    """The caps, per UTC day of the room's clock. None: no cap."""
+    minutes_per_day: float | None
+
+
+class Hold(NamedTuple):
+    """An account whose submissions are stopped, or were: see `Room.hold`. Instants are of the room's clock."""
+
+    account: str
+    code: str
+    """Why: "quota_exceeded", "unauthorized", "spend_guard", "operator", …"""
+    reason: str
+    """For the eye, one line."""
+    since: float
+    ends_at: float | None
+    """When it ends by itself. None: not known, or only by an operator."""
+    released_at: float | None = None
+    """It is over; the entry stays until the watcher has moved out what was held."""
+
+    @property
+    def is_on(self) -> bool:
+        return self.released_at is None
 
 
 class Room(Protocol):
@@ -53,12 +88,17 @@ class Room(Protocol):
     def read(self, task_id: str) -> tuple[Record | None, float]:
         """The record, and the room's clock (epoch seconds). Raises ForeignRecord."""
 
-    def save(self, old: Record, new: Record, *, token: int | None = None, claim: SlotClaim | None = None) -> Saved:
+    def save(
+        self, old: Record, new: Record, *, token: int | None = None, claim: SlotClaim | SpendClaim | None = None
+    ) -> Saved:
         """Compare-and-set on ``old.version``; ``new`` is stored with ``old.version + 1``.
 
-        One script: the version, the watcher's token and the slot are checked, and record, lane, open list and job
-        index are written, or nothing is. ``done`` records get a life of TOMBSTONE_S, and so does a ``replacing`` one
-        without a due time.
+        One script: the watcher's token, the version and the claim are checked, in this order, and record, lane, open
+        list and job index are written and the claim is counted, once; or nothing is. ``done`` records get a life of
+        TOMBSTONE_S, and so does a ``replacing`` one without a due time.
+
+        Of a `SlotClaim`: "held", if the account is on hold; else "no_slot", if none is free. Of a `SpendClaim`:
+        "over_budget", if one more submission, or its minutes, would pass a cap, be it the day's first.
         """
 
     def forget(self, record: Record) -> None:
@@ -70,8 +110,12 @@ class Room(Protocol):
     def waiting(self, lane: str) -> int:
         """How many records are in a lane, due or not."""
 
-    def scan(self) -> Iterator[Record]:
-        """Every record that is not done, page by page, oldest first; foreign ones are passed over."""
+    def scan(self, lane: str | None = None) -> Iterator[Record]:
+        """Every record that is not done, page by page, oldest first; foreign ones are passed over.
+
+        With a lane: its records, due or not, first due first, each at most once. Nobody is skipped because another
+        leaves the lane, or is given another place in it, while it is scanned.
+        """
 
     def task_of(self, job_id: str) -> str | None:
         """The task id whose record waits for this job: the place of hints."""
@@ -90,6 +134,26 @@ class Room(Protocol):
 
     def slots_free(self, bucket: str, per_minute: int) -> int:
         """Slots that could be taken now: none while braked."""
+
+    def hold(self, account: str, code: str, reason: str, ends_at: float | None = None) -> Hold:
+        """Put an account on hold: no `SlotClaim` of it is granted. Answers the hold in force.
+
+        One that is on stays as it is, but that a known ``ends_at`` replaces that of one with the same code; and an
+        operator's (code "operator") takes the place of any other, whose ``since`` it keeps. One that is released gives
+        way. It does not end by itself: the watcher releases it.
+        """
+
+    def holds(self) -> tuple[list[Hold], float]:
+        """All holds, by account, those that are released but not dropped too; and the room's clock."""
+
+    def release(self, account: str, *, since: float | None = None) -> bool:
+        """End a hold. False: none is on or, with ``since``, it is another one than the caller saw."""
+
+    def drop_hold(self, account: str) -> None:
+        """Forget a hold that is released; one that is on stays."""
+
+    def spent(self, account: str) -> tuple[int, float]:
+        """Submissions, and minutes, that were counted for the account in this UTC day of the room's clock."""
 
     def add_revokes(self, marks: Iterable[str]) -> None:
         """Remember revokes for REVOKE_S: ``id:<task id>`` or ``stamp:<header>=<value>``."""

@@ -54,10 +54,10 @@ room = sa.Table(
     "framelane_room",
     metadata,
     sa.Column("namespace", sa.Text, primary_key=True),
-    sa.Column("name", sa.Text, primary_key=True),  # lead, slots:<bucket>, revoke:<mark>
-    sa.Column(
-        "value", sa.Text, nullable=False
-    ),  # the owner; JSON {"taken": [instants], "brake_until": instant}; nothing
+    sa.Column("name", sa.Text, primary_key=True),
+    # lead, its owner; revoke:<mark>, nothing; and JSON of rules.py: slots:<bucket>, hold:<account>,
+    # spent:<account>:<day>, the day counted from 1970, UTC.
+    sa.Column("value", sa.Text, nullable=False),
     sa.Column("token", sa.BigInteger, nullable=False, default=0),
     sa.Column("expires_at", sa.Double, nullable=False, default=0.0),
 )

@@ -10,6 +10,8 @@ Keys, all after ``<global_keyprefix>{framelane:<namespace>}:``
     jobs               hash: job id -> task id, while the record waits for the job
     slots:<bucket>     sorted set: the submit slots taken in the last minute
     brake:<bucket>     until when nobody gets one
+    holds              hash: account -> JSON of its hold
+    spent:<account>:<day>  hash: submissions minutes; the day is counted from 1970, UTC
     lead               hash: owner, token, until
     revokes            sorted set of marks by the time of their writing
 """
@@ -26,8 +28,20 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from framelane_celery.errors import RoomError, SettingsError
 from framelane_celery.records import ForeignRecord, Record, dump_state, load_record
-from framelane_celery.room import FOREIGN_S, REVOKE_S, TOMBSTONE_S, Saved, SlotClaim
-from framelane_celery.room.rules import SLOT_WINDOW_S, ForeignRecords, indexed_job, is_mortal
+from framelane_celery.room import FOREIGN_S, REVOKE_S, SPENT_S, TOMBSTONE_S, Hold, Saved, SlotClaim, SpendClaim
+from framelane_celery.room.rules import (
+    SLOT_WINDOW_S,
+    ForeignRecords,
+    HoldChange,
+    NewHold,
+    drop_released,
+    dump_hold,
+    indexed_job,
+    is_mortal,
+    load_hold,
+    put_on_hold,
+    release_hold,
+)
 
 try:
     from redis import Redis
@@ -42,7 +56,8 @@ _TIMEOUT_S: Final = 5.0
 _PAGE: Final = 200
 _ROW: Final = ("until", "step", "version", "due_at", "call", "request", "state")
 _SCRIPTS: Final = (
-    "write", "forget", "page", "lead", "resign", "brake", "slots_free", "add_revokes", "revokes_since", "is_revoked",
+    "write", "forget", "page", "lead", "resign", "brake", "slots_free", "swap_hold", "spent",
+    "add_revokes", "revokes_since", "is_revoked",
 )  # fmt: skip
 
 
@@ -85,7 +100,9 @@ class RedisRoom:
         is_there = any(value is not None for value in row)
         return _load(task_id, row) if is_there else None, seconds + micros / 1e6
 
-    def save(self, old: Record, new: Record, *, token: int | None = None, claim: SlotClaim | None = None) -> Saved:
+    def save(
+        self, old: Record, new: Record, *, token: int | None = None, claim: SlotClaim | SpendClaim | None = None
+    ) -> Saved:
         answer: Saved = self._write(old, new, expected=old.version, token=token, claim=claim).decode()
         return answer
 
@@ -96,7 +113,7 @@ class RedisRoom:
         *,
         expected: int | None,
         token: int | None = None,
-        claim: SlotClaim | None = None,
+        claim: SlotClaim | SpendClaim | None = None,
     ) -> Any:
         """Run write.lua, which must agree on the order. Only the texts that changed are sent."""
         is_new = expected is None
@@ -113,8 +130,8 @@ class RedisRoom:
         stored = [part for name, value in fields.items() if value is not None for part in (name, _text(value))]
         arguments = (
             *(new.id, _text(expected), secrets.token_hex(8), _text(token)),
-            *((claim.bucket, claim.per_minute, int(claim.from_queue)) if claim else ("", 0, 0)),
-            *(SLOT_WINDOW_S, _text(new.lane), _text(new.due_at), _text(new.created_at), int(new.until != "done")),
+            *_claimed(claim),
+            *(_text(new.lane), _text(new.due_at), _text(new.created_at), int(new.until != "done")),
             *(_text(indexed_job(old)), _text(indexed_job(new)), TOMBSTONE_S if is_mortal(new) else ""),
             *(len(dropped), *dropped, *stored),
         )
@@ -140,15 +157,17 @@ class RedisRoom:
         with self._reaching():
             return int(self._client.zcard(self._key("lane", lane)))
 
-    def scan(self) -> Iterator[Record]:
+    def scan(self, lane: str | None = None) -> Iterator[Record]:
+        key = self._key("open") if lane is None else self._key("lane", lane)
         last, score, seen = b"", b"", set[str]()
         while True:
-            (_, last, new_score), rows = self._page(self._key("open"), "open", _PAGE, last, score)
+            (_, last, new_score), rows = self._page(key, "open", _PAGE, last, score)
             if not last:
                 return
             # A page may come again from the instant of the last record on (page.lua says when).
             yield from self._foreign.split((id, load) for id, load in rows if id not in seen)[0]
-            seen = {id for id, _ in rows} | (seen if new_score == score else set())
+            # In a lane a record may get a later place, and come again at any time.
+            seen = {id for id, _ in rows} | (seen if lane is not None or new_score == score else set())
             score = new_score
 
     def _page(self, key: str, *arguments: Any) -> tuple[Any, list[tuple[str, Any]]]:
@@ -161,6 +180,46 @@ class RedisRoom:
         with self._reaching():
             task_id: Any = self._client.hget(self._key("jobs"), job_id)
         return None if task_id is None else str(task_id.decode())
+
+    # --- holds and budgets ---
+
+    def hold(self, account: str, code: str, reason: str, ends_at: float | None = None) -> Hold:
+        return self._change_hold(account, put_on_hold(account, code, reason, ends_at))[1]
+
+    def holds(self) -> tuple[list[Hold], float]:
+        with self._reaching():
+            pipe = self._client.pipeline(transaction=False)
+            pipe.hgetall(self._key("holds"))
+            pipe.time()
+            entries, (seconds, micros) = pipe.execute()
+        holds = [load_hold(account.decode(), text.decode()) for account, text in entries.items()]
+        return sorted(holds), seconds + micros / 1e6
+
+    def release(self, account: str, *, since: float | None = None) -> bool:
+        there, hold = self._change_hold(account, release_hold(since))
+        return there != hold
+
+    def drop_hold(self, account: str) -> None:
+        self._change_hold(account, drop_released)
+
+    def _change_hold(self, account: str, change: HoldChange[NewHold]) -> tuple[Hold | None, NewHold]:
+        """The entry as it was, and as it is now. Again if somebody else wrote in between."""
+        for _ in range(50):
+            with self._reaching():
+                pipe = self._client.pipeline(transaction=False)
+                pipe.hget(self._key("holds"), account)
+                pipe.time()
+                text, (seconds, micros) = pipe.execute()
+            there = None if text is None else load_hold(account, text.decode())
+            hold = change(there, seconds + micros / 1e6)
+            swap = (account, text or "", "" if hold is None else dump_hold(hold))
+            if hold == there or self._run("swap_hold", [self._key("holds")], *swap):
+                return there, hold
+        raise RoomError(f"the hold of account {account} is written by too many at once")
+
+    def spent(self, account: str) -> tuple[int, float]:
+        submissions, minutes = self._run("spent", [self._key("spent", account)])
+        return int(submissions or 0), float(minutes or 0)
 
     # --- the lead, slots and revokes ---
 
@@ -240,6 +299,16 @@ def _load(task_id: str, row: Sequence[bytes | None]) -> Record:
         )
     except ValueError as error:
         raise ForeignRecord(f"record {task_id} is not one of framelane_celery's, or of another version") from error
+
+
+def _claimed(claim: SlotClaim | SpendClaim | None) -> tuple[str | int | float, ...]:
+    """The claim's part of write.lua's arguments."""
+    if claim is None:
+        return ("", "", "", "", "", "")
+    if isinstance(claim, SlotClaim):
+        return ("slot", claim.account, claim.bucket, claim.per_minute, int(claim.from_queue), SLOT_WINDOW_S)
+    caps = (_text(claim.submissions_per_day), _text(claim.minutes_per_day))
+    return ("spend", claim.account, claim.minutes, *caps, SPENT_S)
 
 
 def _text(value: str | int | float | None) -> str:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from framelane_celery.records import ForeignRecord, Record
+from framelane_celery.room import Hold, SpendClaim
 
 logger = logging.getLogger(__name__)
 
 SLOT_WINDOW_S: Final = 60.5
 """A slot is given again this long after it was taken: the server's minute, and a little for the way there."""
+
+DAY_S: Final = 24 * 3600
+
+_MINUTES_NOISE: Final = 1e-6
+"""Ten times 0.1 is a little more or less than 1.0. In lua/write.lua too."""
 
 _LOGGED_MAX: Final = 10_000
 
@@ -52,6 +58,72 @@ class Slots(NamedTuple):
     def brake(self, until: float) -> Slots:
         """A longer brake that is on stays."""
         return self._replace(brake_until=max(self.brake_until, until))
+
+
+class Spent(NamedTuple):
+    """What an account has spent in a day. On Redis the same is lua/write.lua."""
+
+    submissions: int = 0
+    minutes: float = 0.0
+
+    @classmethod
+    def from_text(cls, text: str) -> Spent:
+        return cls(**json.loads(text))
+
+    def to_text(self) -> str:
+        return json.dumps(self._asdict())
+
+    def add(self, claim: SpendClaim) -> Spent | None:
+        """With one more submission; None: that would pass a cap."""
+        submissions, minutes = self.submissions + 1, self.minutes + claim.minutes
+        if claim.submissions_per_day is not None and submissions > claim.submissions_per_day:
+            return None
+        if claim.minutes_per_day is not None and minutes > claim.minutes_per_day + _MINUTES_NOISE:
+            return None
+        return Spent(submissions, minutes)
+
+
+NewHold = TypeVar("NewHold", bound="Hold | None")
+HoldChange = Callable[["Hold | None", float], NewHold]
+"""What becomes of an account's entry: the one that is there, and the room's clock -> the one that shall be."""
+
+
+def put_on_hold(account: str, code: str, reason: str, ends_at: float | None) -> HoldChange[Hold]:
+    def change(there: Hold | None, now: float) -> Hold:
+        new = Hold(account, code, reason, now, ends_at)
+        if there is None or not there.is_on:
+            return new
+        if code == there.code:
+            return there if ends_at is None else there._replace(ends_at=ends_at)
+        # What the server says never takes the place of what an operator has said.
+        return new._replace(since=there.since) if code == "operator" else there
+
+    return change
+
+
+def release_hold(since: float | None) -> HoldChange[Hold | None]:
+    def change(there: Hold | None, now: float) -> Hold | None:
+        if there is None or not there.is_on or since not in (None, there.since):
+            return there
+        return there._replace(released_at=now)
+
+    return change
+
+
+def drop_released(there: Hold | None, now: float) -> Hold | None:
+    return there if there is not None and there.is_on else None
+
+
+def load_hold(account: str, text: str) -> Hold:
+    """Rebuild a hold; what a newer release may have added to it is left out."""
+    stored = {name: value for name, value in json.loads(text).items() if name in Hold._fields}
+    return Hold(**{"ends_at": None, **stored, "account": account})
+
+
+def dump_hold(hold: Hold) -> str:
+    """As JSON text that Redis' Lua can read too: half a surrogate, from a server's message, would stop write.lua."""
+    stored = {name: value for name, value in hold._asdict().items() if name != "account"}
+    return json.dumps(stored, ensure_ascii=False).encode("utf-8", "replace").decode()
 
 
 class ForeignRecords:

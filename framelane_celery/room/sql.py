@@ -1,7 +1,7 @@
 """The room in SQL: a row per record, compare-and-set on its version; beside it one small table for the rest.
 
-On PostgreSQL a transaction locks the rows that it checks (the lead's, the record's, the slots'), always in that order;
-on SQLite it is the only one that writes. Time is the database's clock.
+On PostgreSQL a transaction locks the rows that it checks (the lead's, the record's, the slots' or the day's counters'),
+always in that order; on SQLite it is the only one that writes. Time is the database's clock.
 """
 
 from __future__ import annotations
@@ -12,8 +12,22 @@ from typing import Any, Final
 
 from framelane_celery.errors import SettingsError
 from framelane_celery.records import Record, dump_state, load_record
-from framelane_celery.room import FOREIGN_S, REVOKE_S, TOMBSTONE_S, Saved, SlotClaim
-from framelane_celery.room.rules import ForeignRecords, Slots, indexed_job, is_mortal
+from framelane_celery.room import FOREIGN_S, REVOKE_S, SPENT_S, TOMBSTONE_S, Hold, Saved, SlotClaim, SpendClaim
+from framelane_celery.room.rules import (
+    DAY_S,
+    ForeignRecords,
+    HoldChange,
+    NewHold,
+    Slots,
+    Spent,
+    drop_released,
+    dump_hold,
+    indexed_job,
+    is_mortal,
+    load_hold,
+    put_on_hold,
+    release_hold,
+)
 
 try:
     import sqlalchemy as sa
@@ -77,12 +91,19 @@ class SqlRoom:
         row = self._read(lambda connection: connection.execute(query).one())
         return _load(row[1:]) if row[1] is not None else None, row.now
 
-    def save(self, old: Record, new: Record, *, token: int | None = None, claim: SlotClaim | None = None) -> Saved:
+    def save(
+        self, old: Record, new: Record, *, token: int | None = None, claim: SlotClaim | SpendClaim | None = None
+    ) -> Saved:
         is_alone = token is None and claim is None  # one statement, which is a transaction of its own
         return self._write(lambda connection: self._save(connection, old, new, token, claim), is_alone=is_alone)
 
     def _save(
-        self, connection: Connection, old: Record, new: Record, token: int | None, claim: SlotClaim | None
+        self,
+        connection: Connection,
+        old: Record,
+        new: Record,
+        token: int | None,
+        claim: SlotClaim | SpendClaim | None,
     ) -> Saved:
         if token is not None and not self._leads(connection, token):
             return "not_leader"
@@ -90,10 +111,18 @@ class SqlRoom:
         if claim is not None:
             if connection.execute(sa.select(records.c.id).where(mine).with_for_update()).first() is None:
                 return "conflict"
-            if not self._take_slot(connection, claim):
-                return "no_slot"
+            if (refusal := self._take(connection, claim)) is not None:
+                return refusal
         change = sa.update(records).where(mine).values(**self._row(new, old), version=old.version + 1)
         return "saved" if connection.execute(change).rowcount == 1 else "conflict"
+
+    def _take(self, connection: Connection, claim: SlotClaim | SpendClaim) -> Saved | None:
+        """Count what is claimed; or why it is not to be had."""
+        if isinstance(claim, SpendClaim):
+            return None if self._spend(connection, claim) else "over_budget"
+        if self._is_held(connection, claim.account):
+            return "held"
+        return None if self._take_slot(connection, claim) else "no_slot"
 
     def forget(self, record: Record) -> None:
         mine = sa.and_(records.c.namespace == self.namespace, records.c.id == record.id)
@@ -139,14 +168,20 @@ class SqlRoom:
         query = sa.select(sa.func.count()).where(records.c.namespace == self.namespace, records.c.lane == lane)
         return self._read(lambda connection: int(connection.execute(query).scalar_one()))
 
-    def scan(self) -> Iterator[Record]:
-        age = sa.tuple_(records.c.created_at, records.c.id)
-        pages = sa.select(*_ROW, records.c.created_at).order_by(records.c.created_at, records.c.id).limit(_PAGE)
-        pages = pages.where(records.c.namespace == self.namespace, records.c.until != "done", self._is_alive())
-        page = pages
+    def scan(self, lane: str | None = None) -> Iterator[Record]:
+        if lane is None:
+            order: sa.Column[Any] = records.c.created_at
+            mine = sa.and_(records.c.until != "done", self._is_alive())
+        else:
+            order, mine = records.c.lane_at, records.c.lane == lane
+        pages = sa.select(*_ROW, order.label("place")).order_by(order, records.c.id).limit(_PAGE)
+        page = pages = pages.where(records.c.namespace == self.namespace, mine)
+        seen = set[str]()  # in a lane a record may get a later place, and come again
         while rows := self._read(partial(_all, page)):
-            yield from self._foreign.split((row.id, partial(_load, row[:-1])) for row in rows)[0]
-            page = pages.where(age > sa.tuple_(sa.literal(rows[-1].created_at), sa.literal(rows[-1].id)))
+            yield from self._foreign.split((row.id, partial(_load, row[:-1])) for row in rows if row.id not in seen)[0]
+            seen.update(row.id for row in rows if lane is not None)
+            last = sa.tuple_(sa.literal(rows[-1].place), sa.literal(rows[-1].id))
+            page = pages.where(sa.tuple_(order, records.c.id) > last)
 
     def task_of(self, job_id: str) -> str | None:
         query = sa.select(records.c.id).where(records.c.namespace == self.namespace, records.c.job_id == job_id)
@@ -211,6 +246,61 @@ class SqlRoom:
     def _set_slots(self, connection: Connection, bucket: str, slots: Slots) -> None:
         self._set_row(connection, f"slots:{bucket}", value=slots.to_text())
 
+    # --- holds and budgets ---
+
+    def hold(self, account: str, code: str, reason: str, ends_at: float | None = None) -> Hold:
+        return self._change_hold(account, put_on_hold(account, code, reason, ends_at))[1]
+
+    def holds(self) -> tuple[list[Hold], float]:
+        query = sa.select(room.c.name, room.c.value)
+        query = query.where(room.c.namespace == self.namespace, room.c.name.like("hold:%"))
+        rows, now = self._read(lambda connection: (_all(query, connection), self._now(connection)))
+        return sorted(load_hold(row.name.removeprefix("hold:"), row.value) for row in rows), now
+
+    def release(self, account: str, *, since: float | None = None) -> bool:
+        there, hold = self._change_hold(account, release_hold(since))
+        return there != hold
+
+    def drop_hold(self, account: str) -> None:
+        self._change_hold(account, drop_released)
+
+    def _change_hold(self, account: str, change: HoldChange[NewHold]) -> tuple[Hold | None, NewHold]:
+        """The entry as it was, and as it is now."""
+        name = f"hold:{account}"
+
+        def work(connection: Connection) -> tuple[Hold | None, NewHold]:
+            text = self._locked_value(connection, name)
+            there = load_hold(account, text) if text else None
+            hold = change(there, self._now(connection))
+            if hold is None:
+                connection.execute(sa.delete(room).where(self._is_named(name)))
+            elif hold != there:
+                self._set_row(connection, name, value=dump_hold(hold))
+            return there, hold
+
+        return self._write(work)
+
+    def _is_held(self, connection: Connection, account: str) -> bool:
+        query = sa.select(room.c.value).where(self._is_named(f"hold:{account}"))
+        text = connection.execute(query).scalar_one_or_none()
+        return text is not None and load_hold(account, text).is_on
+
+    def _spend(self, connection: Connection, claim: SpendClaim) -> bool:
+        now = self._now(connection)
+        name = _spent_name(claim.account, now)
+        spent = Spent.from_text(self._locked_value(connection, name, value="{}", expires_at=now + SPENT_S)).add(claim)
+        if spent is not None:
+            self._set_row(connection, name, value=spent.to_text(), expires_at=now + SPENT_S)
+        return spent is not None
+
+    def spent(self, account: str) -> tuple[int, float]:
+        def work(connection: Connection) -> str | None:
+            query = sa.select(room.c.value).where(self._is_named(_spent_name(account, self._now(connection))))
+            return connection.execute(query).scalar_one_or_none()
+
+        spent = Spent.from_text(self._read(work) or "{}")
+        return spent.submissions, spent.minutes
+
     # --- revokes ---
 
     def add_revokes(self, marks: Iterable[str]) -> None:
@@ -246,7 +336,9 @@ class SqlRoom:
         is_over = sa.and_(records.c.namespace == self.namespace, records.c.expires_at <= self._clock)
         bite = sa.select(records.c.id).where(is_over).limit(_PURGE_PAGE).scalar_subquery()
         purge = sa.delete(records).where(is_over, records.c.id.in_(bite))
-        self._write(partial(_execute, sa.delete(room).where(self._is_revoke(), room.c.expires_at < self._clock)))
+        is_spent = sa.and_(room.c.namespace == self.namespace, room.c.name.like("spent:%"))
+        is_past = sa.and_(sa.or_(self._is_revoke(), is_spent), room.c.expires_at < self._clock)
+        self._write(partial(_execute, sa.delete(room).where(is_past)))
         purged = 0
         while count := self._write(partial(_execute, purge), is_alone=True):
             purged += count
@@ -270,11 +362,22 @@ class SqlRoom:
         query = sa.select(room).where(self._is_named(name))
         return connection.execute(query.with_for_update(read=is_shared)).first()
 
+    def _locked_value(self, connection: Connection, name: str, value: str = "", expires_at: float = 0.0) -> str:
+        """The value of such a row that others may delete: it is made, or found, and locked in one statement."""
+        row = {"namespace": self.namespace, "name": name, "value": value, "expires_at": expires_at}
+        make = self._database.insert(room).values(**row)
+        find = make.on_conflict_do_update(index_elements=["namespace", "name"], set_={"value": room.c.value})
+        return str(connection.execute(find.returning(room.c.value)).scalar_one())
+
     def _set_row(self, connection: Connection, name: str, **values: Any) -> None:
         connection.execute(sa.update(room).where(self._is_named(name)).values(**values))
 
     def _is_named(self, name: str) -> sa.ColumnElement[bool]:
         return sa.and_(room.c.namespace == self.namespace, room.c.name == name)
+
+
+def _spent_name(account: str, now: float) -> str:
+    return f"spent:{account}:{int(now // DAY_S)}"
 
 
 def _load(row: Any) -> Record:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from celery.exceptions import Ignore
 
 from framelane_celery import records, wakeups
+from framelane_celery.queues import head_start_s
 from framelane_celery.records import ForeignRecord, Record
 from framelane_celery.room import SlotClaim, move, stored
+from framelane_celery.routing import Hold
+from framelane_celery.tasks.routes import decide
 
 if TYPE_CHECKING:
     from celery.app.task import Context
@@ -44,6 +48,8 @@ def begin(task: FramelaneTask, request: Context, *, run_id: str) -> tuple[Record
             return stored(record, begun), now - time.monotonic()
         if saved == "no_slot":
             _join_queue(task, request, record)
+        if saved == "held":
+            _join_hold(task, request, record)
     drop(task, request, "written by too many at once")
 
 
@@ -51,8 +57,6 @@ def drop(task: FramelaneTask, request: Context, why: str) -> NoReturn:
     """End a run that is not, or no longer, the record's."""
     logger.debug("%s[%s]: message dropped: %s", task.name, request.id, why)
     raise Ignore(why)
-
-    # --- begin ---------------------------------------------------------------------------------------------------
 
 
 def _leave_to_end(task: FramelaneTask, request: Context, record: Record, reason: records.Ending) -> NoReturn:
@@ -65,6 +69,24 @@ def _join_queue(task: FramelaneTask, request: Context, record: Record) -> NoRetu
     """No submit slot is free: the watcher wakes the queue in order."""
     move(task.room, record.id, lambda old, now: records.queue(old, step=record.step, kind=task.job_kind, now=now))
     drop(task, request, "no submit slot is free: queued")
+
+
+def _join_hold(task: FramelaneTask, request: Context, record: Record) -> None:
+    """The account is on hold: wait with the others, without a POST. Returns if the hold has just ended."""
+    hold = next((hold for hold in task.room.holds()[0] if hold.account == record.account and hold.is_on), None)
+    if hold is None:
+        return
+    decision = decide(task.app, task.settings, record, hold.code)
+    max_s = decision.max_s if isinstance(decision, Hold) else None
+    join = partial(
+        records.join_hold,
+        step=record.step,
+        kind=task.job_kind,
+        failure={"code": hold.code, "message": hold.reason},
+        max_s=max_s or task.settings.hold_max_s,
+    )
+    move(task.room, record.id, lambda old, now: join(old, now=now))
+    drop(task, request, f"account {record.account} is on hold: {hold.code}")
 
 
 def _read(task: FramelaneTask, request: Context, step: int) -> tuple[Record | None, float]:
@@ -87,6 +109,7 @@ def _new_record(task: FramelaneTask, request: Context, now: float) -> Record:
         digest=wakeups.digest_of(call),
         due_at=now + task.settings.resend_after_s,
         created_at=now,
+        head_start_s=head_start_s(task.app, call.options),
         expires_at=wakeups.instant_of(task.app, request.expires),
     )
 
@@ -102,4 +125,4 @@ def _slot_claim(task: FramelaneTask, settings: FramelaneSettings, record: Record
         return None
     kind = record.job_kind or task.job_kind
     limit = settings.renders_per_minute if kind == "render" else settings.media_tasks_per_minute
-    return SlotClaim(kind, limit, from_queue=record.queued_at is not None)
+    return SlotClaim(kind, limit, from_queue=record.queued_at is not None, account=record.account)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from framelane_celery.errors import FramelaneError, InvalidArguments, JobCancelled, JobFailed, JobTimedOut, clean_text
+from framelane_celery.errors import (
+    ApiError,
+    FramelaneError,
+    InvalidArguments,
+    JobCancelled,
+    JobFailed,
+    JobTimedOut,
+    clean_text,
+    code_of,
+    error_for,
+)
 from framelane_celery.models import JobRequest
-from framelane_celery.records import Record
+from framelane_celery.records import Outcome, Record
 
 
 def request_model(task_name: str, returned: Any) -> JobRequest:
@@ -30,16 +41,46 @@ def job_metadata(task_name: str, task_id: str) -> dict[str, str]:
     return {"celery_task_id": task_id, "celery_task": task_name}
 
 
+_OWN_MESSAGES: Mapping[str, str] = {
+    "cancelled": "the job was cancelled",
+    "timed_out": "the job did not end before its deadline",
+    "worker_lost": "every run of the task died: see the workers' logs",
+    "not_found": "the job is gone",
+}
+
+
+def failure_of_job(outcome: Outcome, job: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The failure of a job, or of a task that lost it: {"code", "message"}, as the route table and letters have it."""
+    if outcome in _OWN_MESSAGES:
+        return {"code": outcome, "message": _OWN_MESSAGES[outcome]}
+    error = (job or {}).get("error") or {}
+    return {"code": error.get("code") or "unknown", "message": clean_text(error.get("message") or "no reason given")}
+
+
+def failure_of_refusal(error: FramelaneError) -> dict[str, Any]:
+    """The failure of a submission that was refused: by the API, or by ourselves before we sent it."""
+    message = clean_text(str(error))
+    if isinstance(error, ApiError):
+        return {"code": code_of(error), "message": message, "status": error.status}
+    if isinstance(error, JobFailed):
+        return {"code": error.code, "message": message}
+    code = "invalid_request" if isinstance(error, InvalidArguments) else "outcome_unknown"
+    return {"code": code, "message": message, "field": getattr(error, "field", None)}
+
+
 def error_of(record: Record) -> FramelaneError:
-    """The typed error of an outcome."""
+    """The typed error that a record ends in."""
+    failure = record.failure or failure_of_job(record.outcome or "failed", record.job)
+    message, job_id, attempts = failure["message"], record.job_id, record.history
+    if "status" in failure:
+        refused = error_for(failure["status"], failure["code"], message)
+        return type(refused)(message, refused.status, refused.code, None, attempts)
+    if "field" in failure and failure["code"] == "invalid_request":
+        return InvalidArguments(message, failure["field"])
     if record.outcome == "cancelled":
-        return JobCancelled(f"job {record.job_id} was cancelled", record.job_id)
+        return JobCancelled(f"job {job_id} was cancelled", job_id, attempts)
     if record.outcome == "timed_out":
-        return JobTimedOut(f"job {record.job_id} did not end before its deadline", record.job_id)
-    if record.outcome == "worker_lost":
-        return JobFailed("every run of the task died: see the workers' logs", record.job_id, "worker_lost")
-    if record.outcome == "not_found":
-        return JobFailed(f"job {record.job_id} is gone", record.job_id, "not_found")
-    error = (record.job or {}).get("error") or {}
-    message = clean_text(error.get("message") or "no reason given")
-    return JobFailed(f"job {record.job_id} failed: {message}", record.job_id, error.get("code"))
+        return JobTimedOut(f"job {job_id} did not end before its deadline", job_id, attempts)
+    if record.outcome == "failed" and job_id is not None:
+        message = f"job {job_id} failed: {message}"
+    return JobFailed(message, job_id, failure["code"], attempts)

@@ -22,18 +22,23 @@ from pydantic import ValidationError
 
 from framelane_celery import pacing, records, wakeups
 from framelane_celery.errors import (
+    ApiError,
+    FramelaneError,
     InternalError,
+    InvalidArguments,
     JobFailed,
     RateLimited,
     RoomError,
     TransportError,
 )
-from framelane_celery.models import Job, invalid_arguments
+from framelane_celery.models import Job, JobRequest, RenderRequest, invalid_arguments
 from framelane_celery.monitoring import PROGRESS, progress_meta
-from framelane_celery.records import Record
-from framelane_celery.room import move
+from framelane_celery.records import Outcome, Record
+from framelane_celery.room import SpendClaim, move, stored
+from framelane_celery.routing import Hold
 from framelane_celery.tasks.begin import begin, drop
-from framelane_celery.tasks.jobs import error_of, job_metadata, request_model
+from framelane_celery.tasks.jobs import error_of, failure_of_refusal, job_metadata, request_model
+from framelane_celery.tasks.routes import decide
 
 if TYPE_CHECKING:
     from celery.app.task import Context
@@ -49,6 +54,8 @@ PAUSES_MAX: Final = 200
 
 JOBS_SEARCHED: Final = 5000
 """How many jobs are searched for one whose POST was never answered. The list's order is not documented."""
+
+DAY_S: Final = 24 * 3600
 
 KEY_MARGIN_S: Final = 3600
 """No POST is repeated within the last hour of its key's life: the server's clock is not ours."""
@@ -70,6 +77,12 @@ class WorkerRun:
         self.run_id = str(uuid4())
         self.record: Record
         self._clock_ahead_s = 0.0
+        self._may_hold = True  # what no new day would let through is not held for one
+        self._unanswered = False  # whether an earlier POST of this attempt may have made a job
+
+    @property
+    def _lease_s(self) -> float:
+        return self.settings.lease_s
 
     @property
     def client(self) -> FramelaneClient:
@@ -97,11 +110,14 @@ class WorkerRun:
 
     def _submit(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> NoReturn:
         try:
+            self._unanswered = self.record.request is not None
             if self.record.request is None:
                 self._prepare(args, kwargs)
             self._wait_for(self._find() if self._is_key_old() else self._post())
         except (TransportError, InternalError, RateLimited) as error:
             self._pause(error)
+        except (ApiError, InvalidArguments, JobFailed) as error:
+            self._fail(error)
         except SoftTimeLimitExceeded:
             if self.record.request is None:  # the body's own affair
                 raise
@@ -114,9 +130,52 @@ class WorkerRun:
                 model = request_model(self.task.name, self.task.run(*args, **kwargs))
             except ValidationError as error:  # pydantic's own does not survive a JSON result backend
                 raise invalid_arguments(error) from None
-        body = model.body(metadata=job_metadata(self.task.name, self.record.id))
+        body = model.body(metadata=job_metadata(self.task.name, self.record.key_id or self.record.id))
         text = json.dumps({"kind": model.kind, "path": model.path, "body": body.decode()}, ensure_ascii=False)
-        self._move(lambda old, now: records.prepare(old, run_id=self.run_id, request=text, kind=model.kind, now=now))
+
+        def prepare(old: Record, now: float) -> Record | None:
+            return records.prepare(old, run_id=self.run_id, request=text, kind=model.kind, now=now)
+
+        claim = self._spend_claim(model)
+        if claim is None:
+            self._move(prepare)
+        else:
+            self._spend(claim, prepare)
+
+    def _spend_claim(self, model: JobRequest) -> SpendClaim | None:
+        guard = self.settings.spend_guard
+        if not guard.counts:
+            return None
+        seconds = model.estimated_output_s() if isinstance(model, RenderRequest) else None
+        seconds = seconds or 0.0
+        return SpendClaim(self.record.account, seconds / 60, guard.submissions_per_day, guard.minutes_per_day)
+
+    def _spend(self, claim: SpendClaim, prepare: Callable[[Record, float], Record | None]) -> None:
+        """Store the bytes only if the day's caps allow it, in one script.
+
+        Raises: JobFailed with code ``spend_guard``.
+        """
+        for _ in range(10):
+            new = prepare(self.record, self._now())
+            saved = self.room.save(self.record, new, claim=claim) if new is not None else "conflict"
+            if saved == "saved" and new is not None:
+                self.record = stored(self.record, new)
+                return
+            if saved == "over_budget":
+                self._may_hold = claim.minutes <= (claim.minutes_per_day or claim.minutes)
+                raise self._over_budget(claim)
+            self._move(lambda old, now: records.hold_lease(old, run_id=self.run_id, now=now, lease_s=self._lease_s))
+        drop(self.task, self.request, "written by too many at once")
+
+    def _over_budget(self, claim: SpendClaim) -> JobFailed:
+        submissions, minutes = self.room.spent(claim.account)
+        return JobFailed(
+            f"the spend guard of account {claim.account} lets no more through today (UTC): {submissions} of "
+            f"{claim.submissions_per_day or 'any number of'} submissions and {minutes:g} of "
+            f"{claim.minutes_per_day or 'any number of'} minutes are spent, this one is about {claim.minutes:g}",
+            None,
+            "spend_guard",
+        )
 
     def _post(self) -> Job:
         request = json.loads(self.record.request or "{}")
@@ -150,13 +209,49 @@ class WorkerRun:
     def _pause(self, error: TransportError | InternalError | RateLimited) -> NoReturn:
         """The POST may be repeated: same bytes, same key, later. It costs no attempt."""
         if self.record.pauses >= PAUSES_MAX:
-            raise error
+            self._unanswered = True
+            self._fail(error)
         wait_s = pacing.pause_s(getattr(error, "retry_after_s", None), self.record.pauses, chance=random.random())
         if isinstance(error, RateLimited):
             self.room.brake(self.record.job_kind or self.task.job_kind, wait_s)
         logger.info("%s[%s]: submitted again in %.1f s: %s", self.task.name, self.record.id, wait_s, error)
         self._move(lambda old, now: records.pause(old, run_id=self.run_id, at=now + wait_s))
         raise Ignore(f"submitted again in {wait_s:.1f} s")
+
+    def _fail(self, error: FramelaneError) -> NoReturn:
+        """The submission is refused, and the routes decide what becomes of it."""
+        failure = failure_of_refusal(error)
+        outcome: Outcome = "outcome_unknown" if failure["code"] == "outcome_unknown" else "failed"
+        decision = decide(self.task.app, self.settings, self.record, failure["code"], may_hold=self._may_hold)
+        if isinstance(decision, Hold):  # the hold first: who finds a held record without one releases it
+            self.room.hold(
+                self.record.account, failure["code"], failure["message"], self._hold_ends_at(failure["code"])
+            )
+
+        def fail(old: Record, now: float) -> Record | None:
+            return records.fail(
+                old,
+                outcome=outcome,
+                failure=failure,
+                decision=decision,
+                now=now,
+                resend_after_s=self.settings.resend_after_s,
+                run_id=self.run_id,
+                is_refused=not self._unanswered,
+            )
+
+        seen = fail(self.record, self._now())
+        if seen is not None and seen.until != "running":
+            self._show(seen)
+        self._move(fail)
+        if self.record.until == "running":
+            raise error_of(self.record) from error
+        logger.info("%s[%s]: %s: until %s", self.task.name, self.record.id, failure["code"], self.record.until)
+        raise Ignore(f"until {self.record.until}: {failure['code']}")
+
+    def _hold_ends_at(self, code: str) -> float | None:
+        """The spend guard counts by days (UTC); when a quota's period ends, the watcher asks."""
+        return (self._now() // DAY_S + 1) * DAY_S if code == "spend_guard" else None
 
     def _is_key_old(self) -> bool:
         first = self.record.first_post_at
@@ -167,7 +262,7 @@ class WorkerRun:
 
         Raises: JobFailed with code ``outcome_unknown``, if none of the newest jobs is this attempt's.
         """
-        wanted = job_metadata(self.task.name, self.record.id).items()
+        wanted = job_metadata(self.task.name, self.record.key_id or self.record.id).items()
         first = self.record.first_post_at or 0.0
         jobs = self.client.iter_jobs(self.record.job_kind or self.task.job_kind)
         for job in islice(jobs, JOBS_SEARCHED):
@@ -175,7 +270,8 @@ class WorkerRun:
                 return job
         raise JobFailed(
             "the submission was not answered for as long as its idempotency key lives; whether a job was made is not "
-            f"known: look for metadata celery_task_id={self.record.id} before you run the task again",
+            f"known: look for metadata celery_task_id={self.record.key_id or self.record.id} before you run the task "
+            "again",
             None,
             "outcome_unknown",
         )
@@ -191,7 +287,7 @@ class WorkerRun:
         if record.lost_runs and self._has_stored_success():
             # A run before this one died after it stored its result, so its tail is out. Only the chord may not know.
             self.request.callbacks = self.request.chain = None
-        self._move(lambda old, now: records.hold_lease(old, run_id=self.run_id, now=now, lease_s=self.settings.lease_s))
+        self._move(lambda old, now: records.hold_lease(old, run_id=self.run_id, now=now, lease_s=self._lease_s))
         if outcome != "completed":
             raise error_of(record)
         return result
@@ -218,12 +314,21 @@ class WorkerRun:
     # --- retry and replace ---------------------------------------------------------------------------------------
 
     def start_replacing(self) -> None:
-        self._move(
-            lambda old, now: records.start_replacing(old, run_id=self.run_id, now=now, lease_s=self.settings.lease_s)
-        )
+        self._move(lambda old, now: records.start_replacing(old, run_id=self.run_id, now=now, lease_s=self._lease_s))
 
     def end_replacing(self) -> None:
         move(self.room, self.record.id, lambda old, now: records.end_replacing(old))
+
+    def without_retry_queue(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options of ``retry()``, which Celery takes from the message: where that came by the retry queue, the
+        task goes back to its own."""
+        came_by = self.record.retry_queue
+        if came_by is None or came_by not in (options.get("queue"), options.get("routing_key")):
+            return options
+        own = wakeups.Call.from_text(self.record.call).options
+        destination = ("queue", "exchange", "routing_key")
+        kept = {name: value for name, value in options.items() if name not in destination}
+        return {**kept, **{name: own[name] for name in destination if name in own}}
 
     # --- small ones ----------------------------------------------------------------------------------------------
 

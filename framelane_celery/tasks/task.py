@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from framelane_celery import records, wakeups
 from framelane_celery.errors import DuplicateTask, FramelaneError, JobError
 from framelane_celery.models import JobRequest
-from framelane_celery.monitoring import shown_args, shown_kwargs
+from framelane_celery.queues import head_start_s
 from framelane_celery.records import JobKind, Record
 from framelane_celery.room import Room, move, room_of
 from framelane_celery.settings import FramelaneSettings, settings_of
@@ -66,6 +66,8 @@ class FramelaneTask(Task):
     """"render" or "task": whose limit per minute the submission counts against."""
     deadline_s: ClassVar[float | None] = None
     """Seconds from the job's acceptance to giving up; None: the setting of that name."""
+    routes: ClassVar[Sequence[Mapping[str, Any]]] = ()
+    """Rules of its own for what becomes of a failure, before the settings': see `framelane_celery.routing`."""
 
     # --- what a user overrides -----------------------------------------------------------------------------------
 
@@ -104,13 +106,14 @@ class FramelaneTask(Task):
             return super().apply_async(args, kwargs, task_id, producer, link, link_error, shadow, **options)
         parent = self.app.current_worker_task
         if parent is None:
-            self._check(args, kwargs)
+            self.check_call(args, kwargs)
         task_id = task_id or uuid()
         own = {name: value for name in _OWN_OPTIONS if (value := getattr(self, name, None)) is not None}
         shadow = shadow or self.shadow_name(args, kwargs, options)
         options = {**own, **options, "link": link, "link_error": link_error, "shadow": shadow}
-        options.setdefault("argsrepr", shown_args(args))
-        options.setdefault("kwargsrepr", shown_kwargs(kwargs))
+        if (run := _run_of(parent, task_id)) is not None:
+            options = run.without_retry_queue(options)
+        options = {**wakeups.shown(args, kwargs), **options}
         self._add_origin(options, task_id, parent)
         self._write_and_publish(task_id, wakeups.call_of(self, args, kwargs, options), options, producer, parent)
         result = self.AsyncResult(task_id)
@@ -119,8 +122,8 @@ class FramelaneTask(Task):
             parent.add_trail(result)
         return result
 
-    def _check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Their number and names, as Celery does, and what is surely wrong about them."""
+    def check_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise for arguments of another number or names, as Celery does, and for what is surely wrong about them."""
         if self.typing and hasattr(self, "__header__"):
             self.__header__(*args, **kwargs)
         self.check_arguments(args, kwargs)
@@ -148,6 +151,7 @@ class FramelaneTask(Task):
             until="start" if at_once else "instant",
             due_at=now + self.settings.resend_after_s if at_once else due_at,
             created_at=now,
+            head_start_s=head_start_s(self.app, call.options),
             expires_at=wakeups.instant_of(self.app, options.get("expires")),
         )
         try:
@@ -165,7 +169,7 @@ class FramelaneTask(Task):
         there = self.room.create(record)
         if there is None:
             return record if at_once else None
-        run = run_of(parent.request) if parent is not None and parent.request.id == record.id else None
+        run = _run_of(parent, record.id)
         if there.until == "replacing" or run is not None:
             redone = move(
                 self.room,
@@ -215,7 +219,7 @@ class FramelaneTask(Task):
         if on_commit is None:
             raise FramelaneError("delay_on_commit needs a Celery app in a Django project (DJANGO_SETTINGS_MODULE)")
         args, kwargs = _plain(args or ()), _plain(kwargs or {})
-        self._check(args, kwargs)
+        self.check_call(args, kwargs)
         task_id = options.setdefault("task_id", uuid())
         on_commit(self, args, kwargs, **options)
         return self.AsyncResult(task_id)
@@ -280,6 +284,11 @@ class FramelaneTask(Task):
     @property
     def room(self) -> Room:
         return room_of(self.app, self.settings)
+
+
+def _run_of(parent: Task | None, task_id: str) -> WorkerRun | None:
+    """The run that publishes its own task again, if that is what happens."""
+    return run_of(parent.request) if parent is not None and parent.request.id == task_id else None
 
 
 def _with_ours(theirs: Callable[..., None]) -> Callable[..., None]:

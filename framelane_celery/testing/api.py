@@ -8,7 +8,7 @@ from framelane_celery.testing.calls import Call
 from framelane_celery.testing.clock import Clock
 from framelane_celery.testing.faults import Faults
 from framelane_celery.testing.ledger import Ledger
-from framelane_celery.testing.limits import FixedWindow
+from framelane_celery.testing.limits import WINDOW_S, FixedWindow
 from framelane_celery.testing.refusals import Refusal
 from framelane_celery.testing.storage import Storage
 from framelane_celery.testing.switches import Switches
@@ -28,12 +28,14 @@ class Api:
         api_keys: frozenset[str],
         unverified_keys: frozenset[str],
         per_minute: dict[str, int | None],
+        window_s: float = WINDOW_S,
     ) -> None:
         self.clock, self.switches, self.workspace, self.storage = clock, switches, workspace, storage
         self.ledger, self.faults, self.stopping = Ledger(), Faults(), threading.Event()
         self.started_at = clock.now()
-        self.renders, self.tasks = FixedWindow(per_minute["renders"]), FixedWindow(per_minute["tasks"])
-        self.all_reads = FixedWindow(per_minute["reads"])
+        self.renders, self.tasks, self.all_reads = (
+            FixedWindow(per_minute[name], window_s) for name in ("renders", "tasks", "reads")
+        )
         self._api_keys, self._unverified_keys = api_keys, unverified_keys
         self._counting = threading.Lock()
 

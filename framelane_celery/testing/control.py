@@ -39,7 +39,7 @@ def obey(api: Api, call: Call) -> Response:
 
     Shape:  {"advance": seconds} | {"finish": job id} | {"cancel": job id} |
             {"fail": {"job_id": …, "code": …, "message": …}} | {"faults": [{"kind": …, …}]} | {"clear_faults": true} |
-            {"clear_ledger": true}; several at once are done in the order given.
+            {"clear_ledger": true} | {"reset_quota": true}; several at once are done in the order given.
     """
     orders = call.json_object()
     try:
@@ -68,4 +68,5 @@ _ORDERS: dict[str, Callable[[Api, Any], object]] = {
     "faults": _add_faults,
     "clear_faults": lambda api, _: api.faults.clear(),
     "clear_ledger": lambda api, _: api.ledger.clear(),
+    "reset_quota": lambda api, _: api.workspace.reset_quota(),
 }

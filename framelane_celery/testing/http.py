@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
-from framelane_celery.testing import control, endpoints
+from framelane_celery.testing import control, endpoints, previews
 from framelane_celery.testing.api import Api
 from framelane_celery.testing.calls import Call, Dropped, answer_html, answer_json, answer_refusal
 from framelane_celery.testing.faults import Fault
@@ -34,6 +34,7 @@ _RULES: list[tuple[str, str, Endpoint]] = [
             ("GET", f"{path}/<job_id>/download", partial(endpoints.download, kind=kind)),
         )
     ),
+    ("POST", "/v1/preview", previews.preview),
     ("GET", "/v1/workspace", endpoints.workspace),
     ("GET", "/v1/workspace/usage", endpoints.usage),
     ("GET", "/v1/capabilities", endpoints.capabilities),
@@ -91,6 +92,7 @@ class Funnel:
             response: Response = endpoint(self._api, call, **arguments)
             return response
         except Refusal as refusal:
+            call.is_replay = refusal.is_replay
             return answer_refusal(refusal, with_retry_after=self._api.switches.retry_after_header)
         except HTTPException as error:
             code = "not_found" if error.code == 404 else "method_not_allowed"

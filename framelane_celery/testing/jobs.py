@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from framelane_celery.testing.lengths import output_seconds
+
 STATUSES = ("ingesting", "queued", "processing", "completed", "failed", "cancelled")
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 TASK_TYPES = ("remove_background", "gaze_redirect", "super_resolution", "transcribe")
@@ -56,6 +58,11 @@ class Submission:
         """The caller's own pairs."""
         pairs: Mapping[str, str] = self.body.get("metadata", {})
         return pairs
+
+    @property
+    def output_s(self) -> float:
+        """How many seconds of video a render makes; a media task makes none that is counted (INFER)."""
+        return output_seconds(self.body) if self.kind == "render" else 0.0
 
 
 @dataclass(frozen=True)

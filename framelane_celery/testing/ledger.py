@@ -82,8 +82,12 @@ class Ledger:
             return len(self._entries)
 
     def posts(self) -> list[Entry]:
-        """Requests that ask for a job."""
-        return [entry for entry in self.entries() if entry.method == "POST" and entry.path.startswith("/v1/")]
+        """Requests that ask for a job, also those that were refused."""
+        return [entry for entry in self.entries() if entry.method == "POST" and entry.path.startswith(_JOB_PATHS)]
+
+    def previews(self) -> list[Entry]:
+        """Requests that ask whether a composition is right, and make no job."""
+        return [entry for entry in self.entries() if entry.method == "POST" and entry.path == "/v1/preview"]
 
     def reads(self) -> list[Entry]:
         """Reads of jobs, single ones and lists."""

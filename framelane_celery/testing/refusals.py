@@ -24,6 +24,7 @@ class Refusal(Exception):
         super().__init__(status, code, message, details, retry_after_s)
         self.status, self.code, self.message, self.details = status, code, message, details
         self.retry_after_s = retry_after_s
+        self.is_replay = False
 
     def body(self) -> Any:
         """The JSON body."""

@@ -17,6 +17,8 @@ from framelane_celery.testing.faults import Faults
 from framelane_celery.testing.http import Funnel
 from framelane_celery.testing.jobs import Cancelled, Completed, Failed, Outcome, Submission
 from framelane_celery.testing.ledger import Ledger
+from framelane_celery.testing.limits import WINDOW_S, Periods
+from framelane_celery.testing.quota import Quota
 from framelane_celery.testing.storage import Storage
 from framelane_celery.testing.switches import Switches
 from framelane_celery.testing.transport import Connections, listen
@@ -35,6 +37,9 @@ class FramelaneServer:
 
     `outcome` and `duration` choose how each accepted job ends and after how many seconds; `virtual_time` makes the
     clock stand still until `server.clock.advance(seconds)`. None for a limit or quota means without.
+
+    Two options scale time for tests: `rate_window_s` is the "minute" of the limits per minute, in seconds;
+    `quota_period_s` is the "month" of the quota, counted from `start()` on (None: the calendar month).
     """
 
     def __init__(
@@ -55,7 +60,13 @@ class FramelaneServer:
         reads_per_minute: int | None = None,
         quota_renders: int | None = None,
         quota_tasks: int | None = None,
+        quota_render_minutes: float | None = None,
+        quota_period_s: float | None = None,
+        rate_window_s: float = WINDOW_S,
     ) -> None:
+        for name, length_s in (("quota_period_s", quota_period_s), ("rate_window_s", rate_window_s)):
+            if length_s is not None and length_s <= 0:
+                raise ValueError(f"{name} must be more than 0 seconds")
         self.api_key = api_keys[0]
         self.clock = Clock(virtual=virtual_time, start=start_at)
         self.switches = switches or Switches()
@@ -67,7 +78,11 @@ class FramelaneServer:
             self.switches,
             duration=duration or (lambda submission: self.job_seconds),
             outcome=outcome or (lambda submission: Completed()),
-            quotas={"render": quota_renders, "task": quota_tasks},
+            quota=Quota(
+                {"render": quota_renders, "task": quota_tasks, "render_minutes": quota_render_minutes},
+                Periods(quota_period_s),
+                self.switches.quota_status,
+            ),
         )
         self._api = Api(
             clock=self.clock,
@@ -77,6 +92,7 @@ class FramelaneServer:
             api_keys=frozenset(api_keys),
             unverified_keys=frozenset(unverified_keys),
             per_minute={"renders": renders_per_minute, "tasks": tasks_per_minute, "reads": reads_per_minute},
+            window_s=rate_window_s,
         )
         self._connections = Connections()
         self._listener: BaseWSGIServer | None = None
@@ -93,6 +109,7 @@ class FramelaneServer:
         self._port = self._listener.port
         other_name = "127.0.0.1" if self._host == "localhost" else "localhost"
         self._storage.base_url = f"http://{other_name}:{self._port}"
+        self._workspace.open()
         self._thread = threading.Thread(target=self._listener.serve_forever, name="framelane-server", daemon=True)
         self._thread.start()
         return self

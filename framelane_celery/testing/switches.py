@@ -32,6 +32,10 @@ class Switches:
     retry_after_header: bool = True  # the page is titled "headers" and names none
     quota_status: Literal[429, 402] = 429  # docs against llms.txt
     validation_style: Literal["envelope", "fastapi"] = "envelope"  # 422 by docs; FastAPI's own shape with 400
-    usage_spelling: Literal["docs", "console"] = "docs"  # render_minutes against render_minutes_used
+    usage_spelling: Literal["docs", "console", "both"] = "docs"  # render_minutes against render_minutes_used
     requires_https_sources: bool = True  # production checklist; this server's own storage is always accepted
     replay_counts_against_limit: bool = True  # limiters sit before the handler
+    stores_refusals: bool = False  # whether 4xx answers are kept under the key; True replays 402, 422 and quota's 429
+    has_preview: bool = True  # only in the site's llms.txt; False answers 404
+    preview_body: Literal["fields", "render_request"] = "fields"  # "an inline request": its own fields, or inside one
+    preview_refuses_schema: bool = False  # True: violations are for invariants only, what no schema takes is a 422

@@ -43,7 +43,7 @@ def output_view(job: StoredJob, phase: Phase, storage: Storage, switches: Switch
         "url": storage.sign(job.id, artefact.extension, phase.since + switches.output_url_lives_s),
         "width": None if is_text else body.get("width") or 1280,
         "height": None if is_text else body.get("height") or 720,
-        "duration": None if is_text else float(body.get("duration") or 1.0),
+        "duration": None if is_text else job.submission.output_s if job.kind == "render" else 1.0,
         "size_bytes": len(artefact.data),
     }
     return {**output, **(phase.outcome.output if isinstance(phase.outcome, Completed) else {})}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import secrets
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from framelane_celery.testing.clock import Clock
 from framelane_celery.testing.jobs import Cancelled, Completed, Life, Outcome, StoredJob, Submission
-from framelane_celery.testing.limits import period
+from framelane_celery.testing.quota import Quota, Used, used_since
 from framelane_celery.testing.refusals import Refusal
 from framelane_celery.testing.switches import Switches
 
@@ -31,7 +31,7 @@ class Accepted:
 class _Key:
     path: str
     fingerprint: bytes
-    job_id: str
+    made: StoredJob | Refusal
     used_at: float
 
 
@@ -45,44 +45,53 @@ class Workspace:
         *,
         duration: Callable[[Submission], float],
         outcome: Callable[[Submission], Outcome],
-        quotas: dict[str, int | None],
+        quota: Quota,
     ) -> None:
         self.id = make_id("ws", clock.now())
-        self.duration, self.outcome, self.quotas = duration, outcome, quotas
+        self.duration, self.outcome, self.quota = duration, outcome, quota
         self._clock, self._switches = clock, switches
         self._lock = threading.RLock()  # `outcome` and `duration` may look at the server's jobs
         self._jobs: dict[str, StoredJob] = {}
         self._changed: dict[str, threading.Condition] = {}
         self._keys: dict[str, _Key] = {}
-        self._quota_since = 0.0
         self._is_closed = False
         clock.on_advance(self.wake)
 
-    def submit(self, submission: Submission, path: str, fingerprint: bytes) -> Accepted:
-        """Accept one job, or find the one its key has made.
+    def open(self) -> None:
+        """Begin the first period of a quota that is not counted by months."""
+        with self._lock:
+            self.quota.periods.begins_at = self._clock.now()
+
+    def submit(self, submission: Submission, path: str, fingerprint: bytes, refusal: Refusal | None = None) -> Accepted:
+        """Accept one job, or find what its key has led to; `refusal` is what speaks against the body.
 
         Resend: safe with a key for 24 hours (docs.framelane.io/renders/overview). INFER: keys belong to the workspace,
-                a key used on another endpoint is a conflict, refused requests leave no trace under their key, and a
-                failed or cancelled job is replayed like any other.
-        Raises: Refusal 409 conflict, 429 or 402 quota_exceeded.
+                a key used on another endpoint is a conflict, a failed or cancelled job is replayed like any other, and
+                refused requests leave no trace under their key unless the switch `stores_refusals` says so.
+        Raises: Refusal 409 conflict, 429 or 402 quota_exceeded, or the one given.
         """
         with self._lock:
             now = self._clock.now()
             known = self._live_key(submission.idempotency_key, now)
-            if known is not None:
-                if (known.path, known.fingerprint) != (path, fingerprint):
-                    raise Refusal(409, "conflict", "Idempotency-Key was already used with a different request body.")
-                return Accepted(self._jobs[known.job_id], True)
-            self._spend_quota(submission.kind, now)
+            if known is not None and (refusal is None or isinstance(known.made, Refusal)):
+                return self._replay(known, path, fingerprint)
+            try:
+                if refusal is not None:
+                    raise refusal
+                self.quota.check(submission.kind, self._jobs.values(), now)
+            except Refusal as said:
+                if self._switches.stores_refusals and known is None and submission.idempotency_key is not None:
+                    self._keys[submission.idempotency_key] = _Key(path, fingerprint, copy.copy(said), now)
+                raise
             job = self._make_job(replace(submission, number=len(self._jobs) + 1), now)
             self._jobs[job.id] = job
             self._changed[job.id] = threading.Condition(self._lock)
             if submission.idempotency_key is not None:
-                self._keys[submission.idempotency_key] = _Key(path, fingerprint, job.id, now)
+                self._keys[submission.idempotency_key] = _Key(path, fingerprint, job, now)
             return Accepted(job, False)
 
     def is_known_key(self, key: str | None) -> bool:
-        """Say whether a key has made a job in the last 24 hours."""
+        """Say whether a key has led to an answer that is kept, in the last 24 hours."""
         with self._lock:
             return self._live_key(key, self._clock.now()) is not None
 
@@ -134,20 +143,19 @@ class Workspace:
                 raise ValueError(f"{job_id} has ended already: {phase.status}")
             return self._settle(job, outcome or Completed(), now)
 
-    def usage(self) -> dict[str, Any]:
-        """Count this month's work: jobs by kind, and minutes of output."""
+    def usage(self) -> tuple[float, float, Used]:
+        """Count this period's work; what `reset_quota` forgave is work all the same.
+
+        Units:  the period's start and end are epoch seconds, the end is no part of it.
+        """
         with self._lock:
-            start, end = period(self._clock.now())
-            recent = [job for job in self._jobs.values() if job.life.accepted_at >= start]
-        renders = [job for job in recent if job.kind == "render"]
-        seconds = sum(float(job.submission.body.get("duration") or 0) for job in renders)
-        tasks = len(recent) - len(renders)
-        return {"start": start, "end": end, "renders": len(renders), "tasks": tasks, "minutes": round(seconds / 60, 3)}
+            start, end = self.quota.periods.around(self._clock.now())
+            return start, end, used_since(start, self._jobs.values())
 
     def reset_quota(self) -> None:
         """Start counting the quota anew, as an upgrade of the plan would."""
         with self._lock:
-            self._quota_since = self._clock.now()
+            self.quota.reset_at = self._clock.now()
 
     def wake(self) -> None:
         """Make every held request look again."""
@@ -165,15 +173,14 @@ class Workspace:
         known = self._keys.get(key) if key is not None else None
         return known if known is not None and now < known.used_at + KEY_LIVES_S else None
 
-    def _spend_quota(self, kind: str, now: float) -> None:
-        limit = self.quotas.get(kind)
-        since = max(period(now)[0], self._quota_since)
-        if limit is not None and self._count_since(kind, since) >= limit:
-            message = f"Monthly {kind} quota exhausted. Upgrade your plan or wait for reset."
-            raise Refusal(self._switches.quota_status, "quota_exceeded", message)
-
-    def _count_since(self, kind: str, since: float) -> int:
-        return sum(job.kind == kind and job.life.accepted_at >= since for job in self._jobs.values())
+    def _replay(self, known: _Key, path: str, fingerprint: bytes) -> Accepted:
+        if (known.path, known.fingerprint) != (path, fingerprint):
+            raise Refusal(409, "conflict", "Idempotency-Key was already used with a different request body.")
+        if isinstance(known.made, StoredJob):
+            return Accepted(self._jobs[known.made.id], True)
+        again = copy.copy(known.made)
+        again.is_replay = True
+        raise again
 
     def _make_job(self, submission: Submission, now: float) -> StoredJob:
         life = Life(

@@ -25,6 +25,11 @@ class Desk:
     def stop(self) -> None:
         self._work.put(None)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits on it."""
+        return self._work.empty()
+
     def put(self, work: Callable[[], None]) -> None:
         self._work.put(work)
 

@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 from framelane_celery.client import FramelaneClient
@@ -35,19 +36,23 @@ class LookPool:
 
     def __init__(self, client: Callable[[], FramelaneClient], report: Callable[[Seen], None], size: int) -> None:
         self._client, self._report, self._size = client, report, size
-        self._errands: queue.SimpleQueue[tuple[Errand, Record, int] | None] = queue.SimpleQueue()
+        self._errands: queue.SimpleQueue[Callable[[FramelaneClient], None] | None] = queue.SimpleQueue()
         self._threads = 0
         self._busy = 0
         self._lock = threading.Lock()
 
     def send(self, errand: Errand, record: Record, wait_s: int = 0) -> None:
         """Look at the record's job; or cancel it, and then look. What was seen goes to ``report``."""
+        self.call(partial(self._look_and_report, errand, record, wait_s))
+
+    def call(self, work: Callable[[FramelaneClient], None]) -> None:
+        """Have any other call made; its answers and errors are the caller's own business."""
         with self._lock:
             self._busy += 1
             if self._busy > self._threads and self._threads < self._size:
                 self._threads += 1
                 threading.Thread(target=self._work, name="framelane-look", daemon=True).start()
-        self._errands.put((errand, record, wait_s))
+        self._errands.put(work)
 
     def stop(self) -> None:
         """Let the threads go as each comes back from its call."""
@@ -55,22 +60,28 @@ class LookPool:
             self._errands.put(None)
 
     def _work(self) -> None:
-        while (item := self._errands.get()) is not None:
-            errand, record, wait_s = item
-            started = time.monotonic()
-            job, error = None, None
+        while (work := self._errands.get()) is not None:
             try:
-                job = self._look(errand, record, wait_s)
-            except Exception as caught:  # noqa: BLE001 - isolation of one record: reported with it
-                error = caught
-            with self._lock:
-                self._busy -= 1
-            self._report(Seen(errand, record, job, error, wait_s, time.monotonic() - started))
+                work(self._client())
+            except Exception:  # isolation: one call never stops the others
+                logger.exception("a look went wrong")
+            finally:
+                with self._lock:
+                    self._busy -= 1
 
-    def _look(self, errand: Errand, record: Record, wait_s: int) -> Job | None:
+    def _look_and_report(self, errand: Errand, record: Record, wait_s: int, client: FramelaneClient) -> None:
+        started = time.monotonic()
+        job, error = None, None
+        try:
+            job = self._look(errand, record, wait_s, client)
+        except Exception as caught:  # noqa: BLE001 - isolation of one record: reported with it
+            error = caught
+        self._report(Seen(errand, record, job, error, wait_s, time.monotonic() - started))
+
+    def _look(self, errand: Errand, record: Record, wait_s: int, client: FramelaneClient) -> Job | None:
         if record.job_id is None:
             return None
-        client, kind = self._client(), record.job_kind or "render"
+        kind = record.job_kind or "render"
         if errand != "look":
             try:
                 client.cancel_job(kind, record.job_id)

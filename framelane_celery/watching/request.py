@@ -13,6 +13,7 @@ from framelane_celery.errors import FramelaneError
 from framelane_celery.records import Record
 from framelane_celery.room import Transition, move, room_of
 from framelane_celery.settings import settings_of
+from framelane_celery.tasks.routes import lost
 from framelane_celery.wakeups import step_of
 
 logger = logging.getLogger(__name__)
@@ -53,9 +54,7 @@ class FramelaneRequest(Request):
         self._has_told_timeout = isinstance(error, TimeLimitExceeded)
         if isinstance(error, (WorkerLostError, Terminated, SystemExit)):
             settings = settings_of(self.app)
-            self._move(
-                lambda old, now: records.reclaim(old, now=now, max_lost_runs=settings.max_lost_runs, node=self.hostname)
-            )
+            self._move(lambda old, now: lost(self.app, settings, old, now, node=self.hostname))
 
     def _move(self, transition: Transition) -> bool:
         try:

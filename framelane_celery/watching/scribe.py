@@ -17,6 +17,9 @@ from framelane_celery import records, wakeups
 from framelane_celery.errors import NotFound
 from framelane_celery.monitoring import PROGRESS, has_news, progress_meta
 from framelane_celery.records import Outcome, Record
+from framelane_celery.routing import Hold
+from framelane_celery.tasks.jobs import failure_of_job
+from framelane_celery.tasks.routes import decide
 from framelane_celery.watching import looks
 from framelane_celery.watching.pool import Seen
 
@@ -93,14 +96,46 @@ class Scribe:
     def _decide(self, seen: Seen, outcome: Outcome) -> None:
         self._failures.pop(seen.record.id, None)
         job = seen.job.to_json() if seen.job else None
+        if outcome != "completed":
+            self._fail(seen.record, outcome, job)
+            return
         resend_after_s = self._watcher.settings.resend_after_s
         woken = self._watcher.move(
             seen.record.id,
-            lambda old, now: records.decide(old, outcome=outcome, job=job, now=now, resend_after_s=resend_after_s),
+            lambda old, now: records.complete(old, job=job or {}, now=now, resend_after_s=resend_after_s),
             known=seen.record,
         )
         if woken is not None:
             self._watcher.publish(woken)
+
+    def _fail(self, record: Record, outcome: Outcome, job: dict[str, Any] | None) -> None:
+        """The routes decide: what waits on is shown, then moved; what is over is moved, then woken."""
+        watcher = self._watcher
+        failure = failure_of_job(outcome, job)
+        decision = decide(watcher.app, watcher.settings, record, failure["code"])
+        if isinstance(decision, Hold):
+            watcher.room.hold(record.account, failure["code"], failure["message"])
+
+        def fail(old: Record, now: float) -> Record | None:
+            return records.fail(
+                old,
+                outcome=outcome,
+                failure=failure,
+                decision=decision,
+                now=now,
+                resend_after_s=watcher.settings.resend_after_s,
+                job=job,
+            )
+
+        seen = fail(record, watcher.now())
+        if seen is not None and seen.until in ("instant", "release"):
+            self._write_progress(record, progress_meta(seen))
+        moved = watcher.move(record.id, fail, known=record)
+        if moved is None:
+            return
+        logger.info("%s[%s]: %s: until %s", record.task, record.id, failure["code"], moved.until)
+        if moved.until == "start":
+            watcher.publish(moved)
 
     def _note(self, seen: Seen, now: float) -> None:
         """Not finished: say when to look next, and show the progress."""
@@ -133,23 +168,35 @@ class Scribe:
     def _show(self, record: Record, job: dict[str, object] | None, now: float, next_look_at: float) -> float | None:
         """Progress to the result and as an event: only news, and not too often. Returns when, if it was shown."""
         silent_s = now - (record.reported_at or 0)
-        is_fading = silent_s > self._result_life_s() / 3
+        is_fading = silent_s > self.result_life_s() / 3
         is_news = job is not None and has_news(record.job, job) and silent_s >= looks.PROGRESS_S
         if not is_news and not is_fading:
             return None
         job = record.job if job is None else job
-        context = wakeups.context_of(record)
         meta = progress_meta(replace(record, job=job), next_look_at)
+        return now if self._write_progress(record, meta) else None
+
+    def keep_alive(self, record: Record) -> None:
+        """What waits for long: its result and its chord's keys are written again before they fade."""
+        self._write_progress(record, progress_meta(record))
+
+    def _write_progress(self, record: Record, meta: dict[str, Any]) -> bool:
+        """To the result and as an event; never once the record has moved on, or another watcher leads."""
         there, _ = self._watcher.room.read(record.id)
         if self._watcher.token is None or there is None or there.step != record.step:
-            return None
-        if not context.ignore_result:
-            self._backend(record).store_result(record.id, meta, PROGRESS, request=context)
+            return False
+        context = wakeups.context_of(record)
+        try:
+            if not context.ignore_result:
+                self._backend(record).store_result(record.id, meta, PROGRESS, request=context)
             keep_chord_alive(self._backend(record), context)
+        except Exception:  # only for the eye: what is decided must not wait for it
+            logger.exception("%s[%s]: the result backend did not take PROGRESS", record.task, record.id)
+            return False
         self._watcher.announce("task-progress", record.id, meta)
-        return now
+        return True
 
-    def _result_life_s(self) -> float:
+    def result_life_s(self) -> float:
         """How long results are kept: what waits longer has to be written again in time."""
         expires = self._watcher.app.conf.result_expires
         return float(getattr(expires, "total_seconds", lambda: expires)() or "inf")

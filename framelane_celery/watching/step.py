@@ -10,9 +10,12 @@ from celery import bootsteps, signals
 from celery.worker import state
 from kombu.utils.functional import maybe_list
 
+from framelane_celery import queues
 from framelane_celery.models import build_models
 from framelane_celery.room import room_of
+from framelane_celery.routing import parse_routes
 from framelane_celery.settings import settings_of
+from framelane_celery.tasks.routes import routes_of
 from framelane_celery.watching.watcher import Watcher
 
 logger = logging.getLogger(__name__)
@@ -29,8 +32,8 @@ class WatcherStep(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **kwargs: Any) -> None:
         super().__init__(worker, **kwargs)
         self.watcher: Watcher | None = None
-        settings_of(worker.app)
         build_models()  # before the pool and our threads are there
+        _install_queues(worker.app)
 
     def start(self, worker: Any) -> None:
         self._worker = worker
@@ -67,6 +70,23 @@ class WatcherStep(bootsteps.StartStopStep):
     def _on_shutdown(self, **kwargs: Any) -> None:
         if self.watcher is not None:
             self.watcher.stop()
+
+
+def _install_queues(app: Any) -> None:
+    """Check every rule of every task, and serve the retry queues of what this worker serves.
+
+    Raises: SettingsError.
+    """
+    from framelane_celery.tasks import FramelaneTask
+
+    settings = settings_of(app)
+    queues.refuse_unknown(app, settings.routes, "routes")
+    tasks = {}
+    for name, task in app.tasks.items():
+        if isinstance(task, FramelaneTask):
+            tasks[name] = routes_of(app, settings, name)
+            queues.refuse_unknown(app, parse_routes(task.routes), f"{name}: routes")
+    queues.serve_retry_queues(app, settings, tasks)
 
 
 def active_task_ids(app: Any) -> list[str]:

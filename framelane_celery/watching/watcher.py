@@ -24,8 +24,11 @@ from framelane_celery.errors import FramelaneError, RoomError
 from framelane_celery.records import ForeignRecord, Record
 from framelane_celery.room import Room, Transition, move
 from framelane_celery.settings import FramelaneSettings
+from framelane_celery.tasks.routes import lost
 from framelane_celery.watching import looks, scribe
 from framelane_celery.watching.desk import Desk
+from framelane_celery.watching.holds import Holds
+from framelane_celery.watching.keeper import Keeper
 from framelane_celery.watching.pool import LookPool, Seen
 from framelane_celery.watching.request import untold
 from framelane_celery.watching.revokes import Revokes
@@ -42,6 +45,7 @@ LEAD_S: Final = 10.0
 
 PAGE: Final = 200
 PURGE_EVERY_S: Final = 60.0
+LETTERS_EVERY_S: Final = 1.0
 
 
 class Watcher:
@@ -78,7 +82,10 @@ class Watcher:
         self._clock_ahead_s = 0.0
         self._renewed_at = 0.0
         self._purged_at = 0.0
+        self._letters_at = 0.0
         self._revokes = Revokes(self, revokes)
+        self._holds = Holds(self, self._pool)
+        self._keeper = Keeper(self, self._scribe, self._desk)
         self._slots = (
             SlotQueue(self, "render", settings.renders_per_minute),
             SlotQueue(self, "task", settings.media_tasks_per_minute),
@@ -148,16 +155,28 @@ class Watcher:
             return
         self._revokes.read()
         self._keep_due_times()
+        self._holds.keep()
         for slots in self._slots:
             slots.let_in()
         self._send_looks()
+        self._keeper.keep()
         if time.monotonic() - self._purged_at > PURGE_EVERY_S:
             self._purged_at = time.monotonic()
             self.room.purge()
+            self._count_letters()
+
+    def _count_letters(self) -> None:
+        """Nothing is dropped in silence, so somebody has to be told that they pile up."""
+        letters = self.room.waiting("dead")
+        if letters >= self.settings.dead_letters_alarm:
+            logger.warning(
+                "%d dead letters of %s wait for somebody: celery framelane dead list", letters, self.room.namespace
+            )
 
     def _take_over(self, token: int | None) -> None:
         self.token = token
         self._revokes.forget()
+        self._holds.forget()
         logger.info("%s: %s", self.node, "another watcher leads" if token is None else f"watching, token {token}")
 
     def _tell_ends(self) -> None:
@@ -177,6 +196,10 @@ class Watcher:
     def _keep_due_times(self) -> None:
         """Move on what is due, for a second at most: leases and the lead have to be renewed meanwhile."""
         stop_at = time.monotonic() + 1.0
+        if time.monotonic() >= self._letters_at + LETTERS_EVERY_S:
+            self._letters_at = time.monotonic()
+            for record in self.room.due("dead:new", PAGE)[0]:
+                self._isolated(record, partial(self._is_due, record))
         while time.monotonic() < stop_at:
             page, _ = self.room.due("clock", PAGE)
             moved = sum(self._isolated(record, partial(self._is_due, record)) for record in page)
@@ -193,8 +216,13 @@ class Watcher:
                 self._send_to_end(ending)
             return ending is not None
         if record.until in ("running", "replacing"):
-            reclaim = partial(records.reclaim, max_lost_runs=settings.max_lost_runs)
-            return self.move(record.id, lambda old, now: reclaim(old, now=now)) is not None
+            return self.move(record.id, lambda old, now: lost(self.app, settings, old, now)) is not None
+        if record.is_letter:
+            announce = partial(records.announce, resend_after_s=settings.resend_after_s)
+            letter = self.move(record.id, lambda old, now: announce(old, now=now))
+            if letter is not None:
+                self._post.put(partial(self._announce_letter, letter))
+            return letter is not None
         change = records.resend if record.until == "start" else records.wake
         woken = self.move(
             record.id,
@@ -284,6 +312,11 @@ class Watcher:
     def publish(self, record: Record) -> None:
         """Send the wake-up of a record that has moved. It may be lost, or late while the broker is away."""
         self._post.put(partial(wakeups.publish, self.app, record))
+
+    def _announce_letter(self, letter: Record) -> None:
+        """Runs in the post's thread. If it is not sent, or that is not written, it is sent again."""
+        wakeups.announce(self.app, letter)
+        self.move(letter.id, lambda old, now: records.announced(old, step=letter.step))
 
     def announce(self, kind: str, task_id: str, fields: dict[str, Any]) -> None:
         """Send an event, if anybody asked for events."""

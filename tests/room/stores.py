@@ -68,6 +68,18 @@ class RedisStore:
         for member in self.client.zrange(self.key(namespace, "revokes"), 0, -1):
             self.client.zincrby(self.key(namespace, "revokes"), -by_s, member)
 
+    def put_hold(self, namespace: str, account: str, text: str) -> None:
+        self.client.hset(self.key(namespace, "holds"), account, text)
+
+    def end_day(self, namespace: str) -> None:
+        """What was spent today was spent yesterday."""
+        for name in self.names(self.key(namespace, "spent:")):
+            head, _, day = name.rpartition(":")
+            self.client.rename(name, f"{head}:{int(day) - 1}")
+
+    def spent_lives_s(self, namespace: str) -> list[float]:
+        return [self.client.ttl(name) for name in self.names(self.key(namespace, "spent:"))]
+
     def names(self, prefix: str) -> set[str]:
         return {key.decode() for key in self.client.scan_iter(match=f"{prefix}*", count=1000)}
 
@@ -130,6 +142,28 @@ class SqlStore:
     def age_revokes(self, namespace: str, by_s: float) -> None:
         where = room_table.c.name.like("revoke:%")
         self._change(room_table, namespace, where, expires_at=room_table.c.expires_at - by_s)
+
+    def put_hold(self, namespace: str, account: str, text: str) -> None:
+        self._change(room_table, namespace, room_table.c.name == f"hold:{account}", value=text)
+
+    def end_day(self, namespace: str) -> None:
+        """What was spent today was spent yesterday."""
+        for name, _ in self._spent(namespace):
+            head, _, day = name.rpartition(":")
+            self._change(room_table, namespace, room_table.c.name == name, name=f"{head}:{int(day) - 1}")
+
+    def spent_lives_s(self, namespace: str) -> list[float]:
+        return [expires_at - time.time() for _, expires_at in self._spent(namespace)]
+
+    def end_spent_lives(self, namespace: str) -> None:
+        self._change(room_table, namespace, room_table.c.name.like("spent:%"), expires_at=1.0)
+
+    def _spent(self, namespace: str) -> list[Any]:
+        query = sa.select(room_table.c.name, room_table.c.expires_at).where(
+            room_table.c.namespace == namespace, room_table.c.name.like("spent:%")
+        )
+        with self.engine.begin() as connection:
+            return list(connection.execute(query))
 
     def clean(self, namespace: str) -> None:
         with self.engine.begin() as connection:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from typing import Any
 
@@ -17,65 +15,12 @@ import pytest
 from framelane_celery import records
 from framelane_celery.errors import RoomError
 from framelane_celery.records import ForeignRecord, Record
-from framelane_celery.room import FOREIGN_S, REVOKE_S, TOMBSTONE_S, Room, SlotClaim, move, open_room, stored
+from framelane_celery.room import FOREIGN_S, REVOKE_S, TOMBSTONE_S, Room, SlotClaim, SpendClaim, move, open_room, stored
 from framelane_celery.room.rules import SLOT_WINDOW_S
-
-Make = Callable[..., Record]
-Open = Callable[[], Room]
+from tests.room.steps import Make, Open, begun, done, in_parallel, put, wait_in_queue, with_job
 
 RENDER = SlotClaim("render", 3, from_queue=False)
 QUEUED = SlotClaim("render", 3, from_queue=True)
-
-
-def in_parallel(count: int, work: Callable[[int], Any]) -> list[Any]:
-    barrier = threading.Barrier(count)
-
-    def run(number: int) -> Any:
-        barrier.wait(10)
-        return work(number)
-
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(run, range(count)))
-
-
-def put(room: Room, record: Record) -> Record:
-    assert room.create(record) is None
-    return record
-
-
-def begun(room: Room, record: Record, *, lease_s: float = 60.0) -> Record:
-    moved = move(
-        room,
-        record.id,
-        lambda r, now: records.begin(r, step=r.step, run_id="run", node="node", now=now, lease_s=lease_s),
-    )
-    assert moved is not None
-    return moved
-
-
-def with_job(room: Room, record: Record, job_id: str = "render_1") -> Record:
-    begun(room, record)
-    moved = move(
-        room,
-        record.id,
-        lambda r, now: records.accept(r, run_id="run", job={"id": job_id}, kind="render", now=now, deadline_s=600),
-    )
-    assert moved is not None
-    return moved
-
-
-def done(room: Room, record: Record) -> Record:
-    begun(room, record)
-    moved = move(room, record.id, lambda r, now: records.finish(r, run_id="run", now=now))
-    assert moved is not None
-    assert moved.until == "done"
-    return moved
-
-
-def wait_in_queue(room: Room, record: Record) -> Record:
-    moved = move(room, record.id, lambda r, now: records.queue(r, step=r.step, kind="render", now=now))
-    assert moved is not None
-    return moved
 
 
 # --- records: once per task id, one writer ---
@@ -403,6 +348,44 @@ def test_scan_goes_on_when_records_end_meanwhile(room: Room, make_record: Make) 
     assert list(room.scan()) == []
 
 
+def test_scan_of_a_lane_is_in_order_of_the_due_times_due_or_not(room: Room, make_record: Make) -> None:
+    for n in range(420):  # more than two pages; many at one instant
+        put(room, make_record(f"{n:03}", due_at=float((n * 7919 % 5) * 1e9)))
+    with_job(room, put(room, make_record("elsewhere")))
+    put(room, make_record("nobody looks"))
+    found = list(room.scan("clock"))
+    assert len(found) == 420
+    assert [record.due_at for record in found] == sorted(float(n % 5 * 1e9) for n in range(420))
+    assert len({record.id for record in found}) == 420
+    assert [record.id for record in room.scan("look")] == ["elsewhere"]
+    assert list(room.scan("slot:render")) == []
+
+
+@pytest.mark.parametrize("due_at", [(1.0, 2.0), (0.0, 0.0)], ids=["apart", "at one instant"])
+def test_scan_of_a_lane_skips_nobody_while_the_lane_is_emptied(
+    room: Room, make_record: Make, due_at: tuple[float, float]
+) -> None:
+    for n in range(450):
+        put(room, make_record(f"{n:03}", due_at=due_at[0] + n * (due_at[1] - due_at[0])))
+    seen = []
+    for record in room.scan("clock"):
+        seen.append(record.id)
+        assert room.save(record, replace(record, due_at=None)) == "saved"
+    assert seen == [f"{n:03}" for n in range(450)]
+    assert room.waiting("clock") == 0
+
+
+def test_scan_of_a_lane_skips_nobody_and_ends_while_places_in_it_change(room: Room, make_record: Make) -> None:
+    for n in range(450):
+        put(room, make_record(f"{n:03}", due_at=float(n)))
+    seen = []
+    for record in room.scan("clock"):
+        seen.append(record.id)
+        assert room.save(record, replace(record, due_at=(record.due_at or 0) + 1000)) == "saved"
+    assert seen == [f"{n:03}" for n in range(450)]  # each once, though all have come again
+    assert room.waiting("clock") == 450
+
+
 # --- foreign records ---
 
 FOREIGN = [
@@ -425,6 +408,7 @@ def test_a_foreign_record_is_left_alone_byte_for_byte(
         assert [r.id for r in room.due("clock", 1)[0]] == ["mine"]  # it does not block
         assert [r.id for r in room.due("clock", 1)[0]] == ["mine"]
         assert [r.id for r in room.scan()] == ["mine"]
+        assert [r.id for r in room.scan("clock")] == ["mine"]
     assert sum("foreign" in message for message in caplog.messages) == 1
     with pytest.raises(ForeignRecord):
         room.read("foreign")
@@ -459,6 +443,7 @@ def test_what_has_vanished_stops_nobody(room: Room, store: Any, namespace: str, 
         put(room, make_record(f"gone{n}", due_at=1.0))
         store.vanish(namespace, f"gone{n}")
     put(room, make_record("mine", due_at=2.0, created_at=1.0))
+    assert [r.id for r in room.scan("clock")] == ["mine"]
     assert [r.id for r in room.due("clock", 2)[0]] == ["mine"]
     assert [r.id for r in room.scan()] == ["mine"]
     assert room.waiting("clock") == 1
@@ -487,6 +472,10 @@ def test_two_namespaces_in_one_store_do_not_see_each_other(
         assert other.revokes_since(0)[0] == []
         assert room.lead("a", 30) is not None
         assert other.lead("b", 30) is not None
+        room.hold("default", "operator", "r")
+        record = put(room, make_record("spends"))
+        assert room.save(record, record, claim=SpendClaim("default", 1.0, None, None)) == "saved"
+        assert (other.holds()[0], other.release("default"), other.spent("default")) == ([], False, (0, 0.0))
     finally:
         other.close()
         store.clean(f"{namespace}-b")
@@ -581,11 +570,18 @@ def test_a_store_that_is_away_is_a_room_error_at_once_and_shows_no_password(stor
         lambda: room.due("clock", 1),
         lambda: room.waiting("clock"),
         lambda: list(room.scan()),
+        lambda: list(room.scan("clock")),
         lambda: room.task_of("j"),
         lambda: room.lead("a", 1),
         lambda: room.resign("a"),
         lambda: room.brake("render", 1),
         lambda: room.slots_free("render", 1),
+        lambda: room.save(record, record, claim=SpendClaim("a", 1.0, None, None)),
+        lambda: room.hold("a", "operator", "r"),
+        lambda: room.holds(),
+        lambda: room.release("a"),
+        lambda: room.drop_hold("a"),
+        lambda: room.spent("a"),
         lambda: room.add_revokes(["id:x"]),
         lambda: room.revokes_since(0),
         lambda: room.is_revoked(["id:x"]),

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from framelane_celery.errors import RoomError
 from framelane_celery.records import Record
-from framelane_celery.room import Room, SlotClaim, move, open_room
+from framelane_celery.room import Room, SlotClaim, SpendClaim, move, open_room
 from tests.room.stores import POSTGRES_URL
 
 RECORD = Record(id="task-1", task="framelane.render", call="{}", digest="d", due_at=1.0)
@@ -172,9 +172,21 @@ def test_a_write_whose_answer_was_lost_counts_once(
     assert room.create(RECORD) is None  # and not "is there already"
     proxy.loses_next = True
     assert room.save(RECORD, RECORD, claim=SlotClaim("render", 3, from_queue=False)) == "saved"  # and not "conflict"
-    assert not proxy.loses_next
     assert room.slots_free("render", 3) == 2
     assert room.read("task-1")[0] == replace(RECORD, version=1)
+    proxy.loses_next = True
+    assert room.save(replace(RECORD, version=1), RECORD, claim=SpendClaim("a", 1.5, 1, 2.0)) == "saved"
+    assert room.spent("a") == (1, 1.5)
+    room.hold("first", "operator", "r")  # this script is known now, too
+    proxy.loses_next = True
+    hold = room.hold("a", "operator", "r")
+    assert room.holds()[0] == [hold, room.hold("first", "operator", "r")]
+    proxy.loses_next = True
+    assert room.release("a")  # and not "none is on"
+    proxy.loses_next = True
+    room.drop_hold("a")
+    assert not proxy.loses_next
+    assert [hold.account for hold in room.holds()[0]] == ["first"]
     room.close()
     proxy.close()
 
@@ -223,7 +235,13 @@ def test_a_user_who_may_only_touch_the_prefix_is_enough(
     room.add_revokes(["id:x"])
     assert (room.is_revoked(["id:x"]), room.revokes_since(0)[0], room.waiting("clock")) == (True, ["id:x"], 1)
     room.resign("a")
-    room.forget(RECORD)
+    room.hold("a", "operator", "r")
+    assert (room.release("a"), len(room.holds()[0]), room.spent("a")) == (True, 1, (0, 0.0))
+    room.drop_hold("a")
+    record = room.read("task-1")[0]
+    assert record is not None
+    assert room.save(record, record, claim=SpendClaim("a", 1.0, None, None)) == "saved"
+    assert [r.id for r in room.scan("clock")] == ["task-1"]
 
 
 @pytest.mark.slow
@@ -281,27 +299,36 @@ WRITER = """
 import sys
 from dataclasses import replace
 from framelane_celery.records import Record
-from framelane_celery.room import move, open_room, SlotClaim
+from framelane_celery.room import move, open_room, SpendClaim
 room = open_room(sys.argv[1], "n")
+saved = 0
 for n in range(40):
-    room.create(Record(id=f"{sys.argv[2]}-{n}", task="t", call="{}", digest="d", due_at=1.0))
+    mine = Record(id=f"{sys.argv[2]}-{n}", task="t", call="{}", digest="d", due_at=1.0)
+    room.create(mine)
+    saved += room.save(mine, mine, claim=SpendClaim("a", 0.1, 99, 9.0)) == "saved"
     room.create(Record(id="shared", task="t", call="{}", digest="d"))
     assert move(room, "shared", lambda r, now: replace(r, resends=r.resends + 1)) is not None
     room.lead(sys.argv[2], 0.001)
     assert len(room.due("clock", 5)[0]) > 0
 room.close()
+print(saved)
 """
 
 
 def test_processes_that_share_a_sqlite_file_wait_for_each_other(tmp_path: Path, open_one: Callable[..., Room]) -> None:
     url = f"sqlite:///{tmp_path}/new.db"
     command = [sys.executable, "-W", "error", "-c", WRITER, url]
-    writers = [subprocess.Popen([*command, str(n)], stderr=subprocess.PIPE, text=True) for n in range(4)]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    writers = [subprocess.Popen([*command, str(n)], **pipes) for n in range(4)]
+    saved = 0
     for writer in writers:
-        _, errors = writer.communicate(timeout=60)
+        answer, errors = writer.communicate(timeout=60)
         assert (writer.returncode, errors) == (0, "")
+        saved += int(answer)
     room = open_one(url)
     shared = room.read("shared")[0]
     assert shared is not None
     assert (shared.version, shared.resends) == (160, 160)
     assert room.waiting("clock") == 160
+    assert saved == 90
+    assert room.spent("a") == (90, pytest.approx(9.0))

@@ -278,6 +278,70 @@ def test_cancel_survives_each_answer(api, client, status, body, job_id):
     assert (api.calls[0].method, api.calls[0].path) == ("DELETE", "/v1/renders/render_1")
 
 
+# -- compositions that are only checked
+
+
+def test_a_preview_is_a_dry_run_of_the_requests_own_fields(api, client):
+    api.answer(200, sample("preview_dry_run"))
+    request = RenderRequest(duration=1, metadata={"order": "7"}, extra={"dry_run": False, "new": 1})
+    preview = client.preview(request)
+    assert (preview.ok, preview.violations[0].code) == (False, "DUPLICATE_ELEMENT_ID")
+    (call,) = api.calls
+    assert (call.method, call.path) == ("POST", "/v1/preview")
+    assert call.body == b'{"dry_run":true,"duration":1,"metadata":{"order":"7"},"new":1}'
+    assert call.headers["Content-Type"] == "application/json"
+    assert "Idempotency-Key" not in call.headers
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        {"error": {"code": "invalid_request", "message": "render_request: is required"}},
+        {"detail": [{"loc": ["body", "render_request"], "msg": "Field required", "type": "missing"}]},
+    ],
+)
+def test_a_preview_is_sent_inside_a_render_request_where_the_api_asks_for_it(api, client, refusal):
+    api.answer(422, refusal)
+    api.answer(200, {"ok": True, "violations": []})
+    assert client.preview(RenderRequest(duration=1)).ok is True
+    assert api.calls[1].body == b'{"dry_run":true,"render_request":{"duration":1}}'
+
+
+@pytest.mark.parametrize("message", ["duration: too long", "render_request.duration: is required", "Bad request."])
+def test_a_preview_that_is_refused_is_refused_once(api, client, message):
+    api.answer(422, {"error": {"code": "invalid_request", "message": message}})
+    with pytest.raises(errors.InvalidRequest, match=message):
+        client.preview(RenderRequest(duration=1))
+    assert len(api.calls) == 1
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_an_api_without_previews_is_not_found(api, client, status):
+    api.answer(status, {"error": {"code": "nothing_we_know", "message": "No."}})
+    with pytest.raises(errors.NotFound) as caught:
+        client.preview(RenderRequest(duration=1))
+    assert (caught.value.status, caught.value.code) == (status, "nothing_we_know")
+
+
+@pytest.mark.parametrize(
+    ("answer", "cls"),
+    [
+        ((429, sample("rate_limited")), errors.RateLimited),
+        ((500, None), errors.InternalError),
+        ((200, b"\x89PNG"), errors.TransportError),
+        ((200, {"status": "queued"}), errors.TransportError),
+    ],
+)
+def test_a_preview_that_says_nothing_is_an_error(api, client, answer, cls):
+    api.answer(*answer)
+    with pytest.raises(cls):
+        client.preview(RenderRequest(duration=1))
+    assert len(api.calls) == 1
+
+
+# -- account
+
+
 def test_usage(api, client):
     api.answer(200, sample("usage_console"))
     assert client.get_usage().task_count == 40

@@ -15,6 +15,7 @@ from framelane_celery.models import (
     ImageElement,
     Job,
     JobPage,
+    Preview,
     RemoveBackgroundRequest,
     RenderRequest,
     SuperResolutionRequest,
@@ -158,7 +159,75 @@ def test_where_a_list_ends(body, is_last):
 def test_usage_is_read_in_both_spellings(name):
     usage = Usage.model_validate(sample(name))
     assert (usage.render_minutes, usage.task_count) == (12.5, 40)
+    assert usage.period_start == datetime(2026, 7, 1, tzinfo=timezone.utc)
     assert usage.period_end == datetime(2026, 8, 1, tzinfo=timezone.utc)
+    assert usage.render_minutes_limit == (25 if name == "usage_console" else None)
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "read"),
+    [
+        ({}, "render_minutes", None),
+        ({}, "period_end", None),
+        ({"period_end": None}, "period_end", None),
+        ({"period_end": "the first"}, "period_end", None),
+        ({"period_end": {"at": 1}}, "period_end", None),
+        ({"period_end": "9999-12-31T23:59:59-01:00"}, "period_end", None),
+        ({"period_end": "2026-08-01"}, "period_end", datetime(2026, 8, 1, tzinfo=timezone.utc)),
+        ({"period_end": "2026-08-01T02:00:00+02:00"}, "period_end", datetime(2026, 8, 1, tzinfo=timezone.utc)),
+        ({"render_minutes": "12"}, "render_minutes", None),
+        ({"render_minutes": 10**400}, "render_minutes", None),
+        ({"render_minutes": None, "render_minutes_used": 3}, "render_minutes", 3),
+        ({"render_minutes": "?", "render_minutes_used": 3}, "render_minutes", 3),
+        ({"render_minutes": 0, "render_minutes_used": 3}, "render_minutes", 0),
+        ({"render_minutes_limit": None}, "render_minutes_limit", None),
+        ({"tasks_count": 4.0}, "task_count", 4),
+        ({"task_count": 1, "tasks_count": 2}, "task_count", 1),
+    ],
+)
+def test_usage_is_read_leniently(body, field, read):
+    assert getattr(Usage.model_validate(body), field) == read
+
+
+# -- previews
+
+
+def test_the_answer_to_a_dry_run_is_read():
+    preview = Preview.model_validate(sample("preview_dry_run"))
+    assert preview.ok is False
+    assert [(found.code, found.is_error, found.path) for found in preview.violations] == [
+        ("DUPLICATE_ELEMENT_ID", True, "elements[1].id"),
+        ("EMPTY_TIMELINE", False, None),
+    ]
+    assert Preview.model_validate_json(preview.model_dump_json()) == preview
+
+
+@pytest.mark.parametrize(
+    ("body", "ok", "count"),
+    [
+        ({"ok": True}, True, 0),
+        ({"ok": True, "violations": None, "frame_url": SIGNED}, True, 0),
+        ({"ok": False}, False, 0),
+        ({"violations": []}, True, 0),
+        ({"ok": None, "violations": [{"severity": "error"}]}, False, 1),
+        ({"ok": True, "violations": [{"severity": "error"}]}, False, 1),
+        ({"ok": True, "violations": [{"severity": "warning"}, {"severity": "hint"}]}, True, 2),
+        ({"ok": "yes", "violations": [{"code": 7, "message": None, "severity": None}]}, False, 1),
+        ({"ok": True, "violations": ["odd", None, {"severity": "warning", "message": "x", "new": 1}]}, True, 1),
+        ({"ok": True, "violations": {"severity": "error"}}, True, 0),
+    ],
+)
+def test_a_preview_is_read_leniently(body, ok, count):
+    preview = Preview.model_validate(body)
+    assert (preview.ok, len(preview.violations)) == (ok, count)
+    assert "hunter2" not in repr(preview)
+    assert all(isinstance(found.message, str) and not found.model_extra for found in preview.violations)
+
+
+@pytest.mark.parametrize("body", [{}, {"ok": "yes"}, {"ok": 1, "violations": None}, [], None, {"status": "queued"}])
+def test_what_says_nothing_about_the_composition_is_no_preview(body):
+    with pytest.raises(ValidationError):
+        Preview.model_validate(body)
 
 
 # -- requests: what is sent
@@ -228,6 +297,61 @@ def test_a_source_put_in_later_goes_on_the_wire():
 )
 def test_where_each_request_goes(cls, kind, path, task_type):
     assert (cls.kind, cls.path, cls.task_type) == (kind, path, task_type)
+
+
+# -- requests: how long the output will be
+
+
+CUT = VIDEO | {"out_point": 10}
+SOUND = {"type": "audio", "source_url": "https://x.io/a.mp3"}
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ({"duration": 7.5}, 7.5),
+        ({"duration": 2, "elements": [TEXT | {"time": 5}]}, 2),
+        ({"elements": [TEXT]}, 3),
+        ({"elements": [TEXT | {"time": 1.5}, IMAGE | {"id": "i"}]}, 4.5),
+        ({"elements": [CUT]}, 10),
+        ({"elements": [CUT | {"in_point": 4}]}, 6),
+        ({"elements": [CUT | {"in_point": 4, "speed": 2, "time": 1}]}, 4),
+        ({"elements": [SOUND | {"out_point": 20, "speed": 0.5}]}, 40),
+        ({"elements": [CUT | {"visible": False}]}, 10),
+        ({"elements": [VIDEO, TEXT]}, 3),
+        ({"elements": [VIDEO]}, None),
+        ({"elements": [VIDEO | {"in_point": 3, "time": 9}, SOUND]}, None),
+        ({"elements": []}, None),
+        ({}, None),
+        ({"output_format": "gif", "elements": [TEXT]}, 3),
+        ({"output_format": "png", "duration": 60, "elements": [TEXT]}, 0),
+        ({"output_format": "jpg"}, 0),
+        ({"elements": [TEXT | {"id": "a", "motion": [{"type": "fade", "time": 50, "duration": 9}]}],
+          "transitions": [{"type": "fade", "duration": 8, "from_id": "a"}]}, 3),
+    ],
+)  # fmt: skip
+def test_how_long_the_output_will_be(value, seconds):
+    assert parse_request(RenderRequest, value).estimated_output_s() == seconds
+
+
+@pytest.mark.parametrize(
+    ("extra", "seconds"),
+    [
+        ({"duration": 90}, 90),
+        ({"duration": "long"}, 3),
+        ({"duration": True}, 3),
+        ({"duration": 10**400}, 3),
+        ({"output_format": "png"}, 0),
+        ({"output_format": ["png"]}, 3),
+        ({"elements": [{"type": "composition", "time": 2, "duration": 5}, {"type": "hologram"}, "odd", None]}, 7),
+        ({"elements": [{"type": "video", "duration": 5}]}, None),
+        ({"elements": [{"type": "video", "out_point": 5, "in_point": 9, "speed": "fast", "time": []}]}, None),
+        ({"elements": "none"}, None),
+    ],
+)
+def test_the_estimate_reads_what_goes_on_the_wire(extra, seconds):
+    request = parse_request(RenderRequest, {"elements": [TEXT], "extra": extra})
+    assert request.estimated_output_s() == seconds
 
 
 # -- requests: what passes

@@ -16,10 +16,12 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from framelane_celery.models import RenderRequest, parse_request
 from framelane_celery.testing.artefacts import make_artefact
 from framelane_celery.testing.clock import Clock, iso
 from framelane_celery.testing.jobs import Cancelled, Completed, Failed, Life, Never, Submission
-from framelane_celery.testing.limits import FixedWindow, period
+from framelane_celery.testing.lengths import output_seconds
+from framelane_celery.testing.limits import FixedWindow, Periods, period
 
 ORDER = ["ingesting", "queued", "strange", "processing", "completed", "failed", "cancelled"]
 
@@ -57,6 +59,8 @@ def test_a_window_begins_with_the_first_request_of_each_address() -> None:
     assert [window.take("a", now) for now in (0.0, 10.0, 59.5, 60.0)] == [None, None, 1, None]
     assert window.take("b", 59.5) is None
     assert FixedWindow(None).take("a", 0.0) is None
+    short = FixedWindow(1, 5.0)
+    assert [short.take("a", now) for now in (0.0, 0.5, 4.5, 5.0, 5.1)] == [None, 5, 1, None, 5]
 
 
 @pytest.mark.parametrize(
@@ -69,6 +73,54 @@ def test_a_window_begins_with_the_first_request_of_each_address() -> None:
 def test_a_period_is_a_calendar_month(now: str, start: str, end: str) -> None:
     moment = datetime.fromisoformat(now).replace(tzinfo=timezone.utc)
     assert tuple(map(iso, period(moment.timestamp()))) == (start, end)
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(
+    begins_at=st.floats(1.7e9, 1.9e9), length_s=st.floats(0.05, 1e6), number=st.integers(0, 1000), past=st.floats(0, 1)
+)
+def test_periods_follow_each_other_without_a_gap(begins_at: float, length_s: float, number: int, past: float) -> None:
+    periods = Periods(length_s, begins_at)
+    start, end = periods.around(begins_at + (number + past) * length_s)
+    assert start <= begins_at + (number + past) * length_s < end
+    assert periods.around(start) == (start, end)
+    assert periods.around(end)[0] == end
+    assert periods.around(begins_at)[0] == begins_at
+
+
+ELEMENTS = st.one_of(
+    st.fixed_dictionaries({"type": st.just("text"), "text": st.just("x"), "duration": st.floats(0.1, 60)}),
+    st.fixed_dictionaries(
+        {
+            "type": st.just("video"),
+            "source_url": st.just("https://media.example/a.mp4"),
+            "in_point": st.floats(0, 9),
+            "out_point": st.floats(10, 60),
+            "speed": st.floats(0.25, 4),
+        }
+    ),
+)
+
+
+@settings(max_examples=100, deadline=None, database=None)
+@given(
+    elements=st.lists(st.tuples(ELEMENTS, st.floats(0, 60)), min_size=1, max_size=4),
+    output_format=st.sampled_from(["mp4", "gif", "png"]),
+    duration=st.none() | st.floats(0.1, 60),
+)
+def test_client_and_server_read_the_same_length_out_of_the_documentation(
+    elements: list[tuple[dict[str, object], float]], output_format: str, duration: float | None
+) -> None:
+    listed = [element | {"time": begins} for element, begins in elements]
+    body = {"elements": listed, "output_format": output_format, "duration": duration}
+    assert parse_request(RenderRequest, body).estimated_output_s() == pytest.approx(output_seconds(body))
+
+
+def test_a_source_of_unknown_length_is_a_second_long_here() -> None:
+    video = {"type": "video", "source_url": "https://media.example/a.mp4", "time": 4}
+    assert output_seconds({"elements": [video]}) == 5
+    assert output_seconds({"elements": [{**video, "in_point": 9, "speed": 2}]}) == 4.5
+    assert output_seconds({}) == 1
 
 
 def test_a_virtual_clock_stands_still_and_a_real_one_can_be_moved_ahead() -> None:

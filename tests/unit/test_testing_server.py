@@ -9,11 +9,15 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from datetime import datetime
 from typing import Any
 
 import pytest
 import requests
 
+from framelane_celery.client import FramelaneClient
+from framelane_celery.errors import InvalidSource, NotFound
+from framelane_celery.models import Preview, RenderRequest, parse_request
 from framelane_celery.testing import (
     Cancelled,
     Completed,
@@ -531,15 +535,257 @@ def test_the_quota_ends_and_comes_back_with_the_month(status: Any) -> None:
         assert api.submit().status_code == 202
 
 
+@pytest.mark.parametrize("status", [429, 402])
+@pytest.mark.parametrize(
+    ("option", "path", "body", "word"),
+    [
+        ("quota_renders", "/v1/renders", RENDER, "render"),
+        ("quota_render_minutes", "/v1/renders", {**RENDER, "duration": 90}, "render"),
+        ("quota_tasks", "/v1/tasks/transcribe", {"source_url": "https://media.example/a.mp3"}, "task"),
+    ],
+)
+def test_a_job_that_is_refused_for_quota_is_none_and_the_ledger_has_the_post(
+    status: Any, option: str, path: str, body: Any, word: str
+) -> None:
+    with serving(switches=Switches(quota_status=status), **{option: 1}) as api:
+        made = api.submit(body, path=path, key="first").json()["id"]
+        refused = api.submit(body, path=path, key="second")
+        assert (refused.status_code, error_code(refused)) == (status, "quota_exceeded")
+        message = f"Monthly {word} quota exhausted. Upgrade your plan or wait for reset."
+        assert refused.json()["error"]["message"] == message
+        assert list(api.server.jobs) == [made]
+        last = api.server.ledger.posts()[-1]
+        assert (last.status, last.idempotency_key, last.json()) == (status, "second", body)
+        assert (last.job_id, last.is_new_job, last.is_replay) == (None, False, False)
+        other = {"source_url": "https://media.example/a.mp3"} if word == "render" else RENDER
+        other_path = "/v1/tasks/transcribe" if word == "render" else "/v1/renders"
+        assert api.submit(other, path=other_path).status_code == 202  # a quota of its own
+        assert requests.post(f"{api.server.base_url}/_control", json={"reset_quota": True}, timeout=5).ok
+        assert api.submit(body, path=path, key="second").status_code == 202
+
+
+def test_a_quota_can_have_a_period_that_a_test_waits_for() -> None:
+    start_at = 1_767_225_600.0
+    with serving(virtual_time=True, start_at=start_at, quota_renders=1, quota_period_s=0.1) as api:
+        for number in range(5):
+            usage = api.get("/v1/workspace/usage").json()
+            bounds = [
+                datetime.fromisoformat(usage[name].replace("Z", "+00:00")).timestamp()
+                for name in ("period_start", "period_end")
+            ]
+            assert bounds == pytest.approx([start_at + number * 0.1, start_at + number * 0.1 + 0.1], abs=1e-5)
+            assert usage["render_minutes"] == 0
+            assert [api.submit().status_code for _ in range(2)] == [202, 429]
+            api.server.clock.advance(0.1)
+
+
+def test_a_period_is_counted_from_the_servers_start() -> None:
+    server = FramelaneServer(virtual_time=True, start_at=1_767_225_600.0, quota_period_s=10)
+    server.clock.advance(7)
+    with server, Caller(server) as api:
+        usage = api.get("/v1/workspace/usage").json()
+        assert (usage["period_start"], usage["period_end"]) == ("2026-01-01T00:00:07Z", "2026-01-01T00:00:17Z")
+
+
+def test_the_window_of_the_limits_can_be_scaled() -> None:
+    with serving(virtual_time=True, renders_per_minute=1, reads_per_minute=1, rate_window_s=5) as api:
+        assert api.submit().status_code == 202
+        api.server.clock.advance(1.5)
+        refused = api.submit()
+        assert refused.json()["error"]["message"] == "Too many requests. Retry after 4 seconds."
+        assert refused.headers["Retry-After"] == "4"
+        api.server.clock.advance(3.5)
+        assert api.submit().status_code == 202
+        assert [api.get("/v1/renders").status_code for _ in range(2)] == [200, 429]
+
+
+@pytest.mark.parametrize("option", ["quota_period_s", "rate_window_s"])
+def test_a_span_of_nothing_is_refused(option: str) -> None:
+    with pytest.raises(ValueError, match=f"{option} must be more than 0 seconds"):
+        FramelaneServer(**{option: 0})
+
+
+DOCS_USAGE = {"render_minutes": 0.5, "task_count": 1, "egress_bytes": 0}
+CONSOLE_USAGE = {"render_minutes_used": 0.5, "render_minutes_limit": 60, "renders_count": 2, "tasks_count": 1}
+
+
 @pytest.mark.parametrize(
     ("spelling", "expected"),
-    [("docs", {"render_minutes": 0.5, "task_count": 0}), ("console", {"render_minutes_used": 0.5, "renders_count": 1})],
+    [("docs", DOCS_USAGE), ("console", CONSOLE_USAGE), ("both", {**DOCS_USAGE, **CONSOLE_USAGE})],
 )
-def test_usage_has_two_spellings(spelling: Any, expected: dict[str, Any]) -> None:
+def test_usage_has_two_spellings_and_the_client_reads_them(spelling: Any, expected: dict[str, Any]) -> None:
     with serving(switches=Switches(usage_spelling=spelling)) as api:
         api.submit()
+        api.submit({**RENDER, "output_format": "png"})  # a picture has no seconds
+        api.submit({"source_url": "https://media.example/a.mp3"}, path="/v1/tasks/transcribe")
         usage = api.get("/v1/workspace/usage").json()
-        assert expected.items() <= usage.items()
+        assert {name: usage[name] for name in usage if not name.startswith("period_")} == expected
+        with FramelaneClient(api.server.api_key, api.server.base_url) as client:
+            read = client.get_usage()
+        assert (read.render_minutes, read.task_count) == (0.5, 1)
+        assert read.render_minutes_limit == (None if spelling == "docs" else 60)
+        assert read.period_start is not None
+        assert read.period_end is not None
+
+
+def test_usage_says_the_limit_that_was_set() -> None:
+    with serving(switches=Switches(usage_spelling="console"), quota_render_minutes=2.5) as api:
+        assert api.get("/v1/workspace/usage").json()["render_minutes_limit"] == 2.5
+
+
+def test_usage_is_the_length_of_what_was_made() -> None:
+    text = {"type": "text", "text": "hi", "time": 10, "duration": 20}
+    with serving(job_seconds=0) as api:
+        job_id = api.submit({"elements": [text]}).json()["id"]
+        assert api.server.jobs[job_id]["output"]["duration"] == 30.0
+        assert api.get("/v1/workspace/usage").json()["render_minutes"] == 0.5
+
+
+# ------------------------------------------------------------------ refusals under a key
+
+
+INVALID = {**RENDER, "width": 1}
+
+
+@pytest.mark.parametrize(("stores", "later"), [(True, 402), (False, 202)])
+def test_a_refusal_for_quota_can_be_kept_under_its_key(stores: bool, later: int) -> None:
+    switches = Switches(stores_refusals=stores, quota_status=402)
+    with serving(virtual_time=True, quota_renders=1, quota_period_s=10, switches=switches) as api:
+        api.submit()
+        first = api.submit(key="k")
+        api.server.clock.advance(10)
+        again = api.submit(key="k")
+        assert (first.status_code, again.status_code) == (402, later)
+        assert (again.content == first.content) is stores
+        assert api.server.ledger.posts()[-1].is_replay is stores
+        assert api.submit(key="another").status_code == (202 if stores else 402)
+        api.server.clock.advance(86_400)
+        assert api.submit(key="k").status_code == 202  # forgotten
+
+
+@pytest.mark.parametrize(("style", "status"), [("envelope", 422), ("fastapi", 400)])
+def test_a_refusal_of_a_body_can_be_kept_under_its_key(style: Any, status: int) -> None:
+    with serving(switches=Switches(stores_refusals=True, validation_style=style)) as api:
+        first, again = api.submit(INVALID, key="k"), api.submit(INVALID, key="k")
+        assert (first.status_code, again.status_code) == (status, status)
+        assert first.content == again.content
+        assert [entry.is_replay for entry in api.server.ledger.posts()] == [False, True]
+        assert api.submit(key="k").status_code == 409  # another body under the same key
+        assert api.submit(INVALID).status_code == status  # without a key there is nothing to keep it under
+        assert api.submit(key="new").status_code == 202
+
+
+def test_what_says_nothing_about_the_body_is_not_kept() -> None:
+    with serving(
+        virtual_time=True, renders_per_minute=1, unverified_keys=("fl_new",), switches=Switches(stores_refusals=True)
+    ) as api:
+        headers = {"Idempotency-Key": "k"}
+        for key, status in (("wrong", 401), ("fl_new", 403)):
+            refused = api.post("/v1/renders", json=RENDER, headers={**headers, "Authorization": f"Bearer {key}"})
+            assert refused.status_code == status
+        api.server.faults.add(Fault("status", status=500, times=1))
+        assert api.submit(key="k").status_code == 500
+        assert [api.submit(key="other").status_code, api.submit(key="k").status_code] == [202, 429]
+        api.server.clock.advance(60)
+        assert api.submit(key="k").status_code == 202
+
+
+def test_a_job_is_replayed_although_refusals_are_kept() -> None:
+    with serving(quota_renders=1, switches=Switches(stores_refusals=True)) as api:
+        made = api.submit(key="k")
+        assert api.submit(INVALID, key="k").status_code == 422  # takes nothing away from the job's key
+        again = api.submit(key="k")
+        assert (again.status_code, again.json()["id"]) == (200, made.json()["id"])
+
+
+# ------------------------------------------------------------------ previews
+
+
+TWICE = {"elements": [{**VIDEO, "id": "a"}, {**VIDEO, "id": "a"}]}
+
+
+def dry_run(api: Caller, body: Any = None, **more: Any) -> requests.Response:
+    return api.post("/v1/preview", json={**(RENDER if body is None else body), "dry_run": True, **more})
+
+
+def test_a_dry_run_says_what_is_wrong_and_makes_nothing() -> None:
+    with serving(renders_per_minute=1, quota_renders=1) as api:
+        good, bad, odd = (dry_run(api, body) for body in (RENDER, TWICE, {"elements": [{"type": "text"}]}))
+        assert (good.status_code, good.json()) == (200, {"ok": True, "violations": []})
+        assert (bad.status_code, bad.json()["ok"]) == (200, False)
+        (violation,) = bad.json()["violations"]
+        assert set(violation) == {"code", "message", "severity", "path"}
+        assert (violation["code"], violation["severity"]) == ("DUPLICATE_ELEMENT_ID", "error")
+        assert violation["path"] == "elements[1].id"
+        assert {found["path"] for found in odd.json()["violations"]} == {"elements[0].text", "elements[0].duration"}
+        assert api.server.jobs == {}
+        assert api.server.ledger.posts() == []
+        assert len(api.server.ledger.previews()) == 3
+        assert api.submit().status_code == 202  # neither the limit nor the quota was touched
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"elements": []}, "EMPTY_TIMELINE"),
+        ({"elements": [{**VIDEO, "visible": False}]}, "EMPTY_TIMELINE"),
+        ({"duration": 5, "elements": [VIDEO, {**VIDEO, "time": 5}]}, "ELEMENT_AFTER_END"),
+        (
+            {"elements": [{"type": "text", "text": "x", "duration": 1,
+                           "word_animation": {"style": "glow", "words": [{"text": "x", "start": 0, "end": 2}]}}]},
+            "WORD_OUTSIDE_TEXT",
+        ),
+    ],
+)  # fmt: skip
+def test_a_warning_does_not_make_a_composition_wrong(api: Caller, body: Any, code: str) -> None:
+    answer = dry_run(api, body).json()
+    assert answer["ok"] is True
+    assert [(found["code"], found["severity"]) for found in answer["violations"]] == [(code, "warning")]
+    assert api.submit(body).status_code == 202
+
+
+@pytest.mark.parametrize("data", [b"[]", b"{", b"null"])
+def test_a_dry_run_of_no_object_is_refused(api: Caller, data: bytes) -> None:
+    refused = api.post("/v1/preview", data=data, headers={"Content-Type": "application/json"})
+    assert (refused.status_code, error_code(refused)) == (422, "invalid_request")
+
+
+@pytest.mark.parametrize("more", [{"dry_run": False}, {"dry_run": "true"}, {"dry_run": None, "at": 1.0}])
+def test_only_dry_runs_are_served(api: Caller, more: dict[str, Any]) -> None:
+    refused = dry_run(api, **more)
+    assert (refused.status_code, error_code(refused)) == (422, "unsupported_feature")
+
+
+def test_a_dry_run_needs_the_key_of_the_account(api: Caller) -> None:
+    assert requests.post(f"{api.server.base_url}/v1/preview", json={"dry_run": True}, timeout=5).status_code == 401
+
+
+@pytest.mark.parametrize("shape", ["fields", "render_request"])
+def test_the_client_asks_in_whatever_shape_the_server_wants(shape: Any) -> None:
+    with (
+        serving(switches=Switches(preview_body=shape)) as api,
+        FramelaneClient(api.server.api_key, api.server.base_url) as client,
+    ):
+        assert client.preview(parse_request(RenderRequest, RENDER)).ok is True
+        wrong = client.preview(parse_request(RenderRequest, TWICE))
+        assert (wrong.ok, [found.code for found in wrong.violations]) == (False, ["DUPLICATE_ELEMENT_ID"])
+
+
+def test_previews_can_be_missing_or_refuse() -> None:
+    def preview(request: dict[str, Any], **switches: Any) -> Preview:
+        with (
+            serving(switches=Switches(**switches)) as api,
+            FramelaneClient(api.server.api_key, api.server.base_url) as client,
+        ):
+            return client.preview(parse_request(RenderRequest, request))
+
+    http_source = {"elements": [{**VIDEO, "source_url": "http://media.example/a.mp4"}]}  # passes the client's model
+    with pytest.raises(NotFound):
+        preview(RENDER, has_preview=False)
+    with pytest.raises(InvalidSource, match=r"elements\[0\]\.source_url"):
+        preview(http_source, preview_refuses_schema=True)
+    assert preview(http_source).violations[0].code == "invalid_source"
+    assert preview(TWICE, preview_refuses_schema=True).ok is False
 
 
 # ------------------------------------------------------------------ other switches

@@ -1,4 +1,5 @@
--- A page of records, from a lane (what is due) or from the open list (what comes after the last id of the page before).
+-- A page of records: 'due', what is due in a lane; or 'open', what comes after the last id of the page before, in the
+-- open list or in a lane.
 -- KEYS: the sorted set. ARGV: prefix, 'due' or 'open', limit, the last id and its score ('' at first).
 -- Answers the clock, the last id of the page ('' if it is empty), its score, and id and row of each record.
 -- Ids whose record has vanished are taken out.
@@ -9,9 +10,9 @@ if what == 'due' then
 else
   local from = 0
   if last ~= '' then
-    -- The last one may be gone or moved: then once more all that were made in the same instant; the caller knows them.
-    local rank = redis.call('ZRANK', set, last)
-    from = rank and rank + 1 or redis.call('ZCOUNT', set, '-inf', '(' .. score)
+    -- The last one may be gone or moved: then once more all that have the score it had; the caller knows them.
+    local stays = redis.call('ZSCORE', set, last) == score
+    from = stays and redis.call('ZRANK', set, last) + 1 or redis.call('ZCOUNT', set, '-inf', '(' .. score)
   end
   ids = redis.call('ZRANGE', set, from, from + limit - 1)
 end

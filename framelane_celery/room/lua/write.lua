@@ -2,9 +2,9 @@
 -- KEYS: the record. ARGV: see RedisRoom._write, which must agree. Answers a word, or the row that is there already.
 local record = KEYS[1]
 local id, expected, nonce, token = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local bucket, per_minute, from_queue, window_s = ARGV[6], tonumber(ARGV[7]), ARGV[8] == '1', tonumber(ARGV[9])
-local lane, due_at, created_at, is_open = ARGV[10], ARGV[11], ARGV[12], ARGV[13] == '1'
-local job_before, job_after, life_s, dropped = ARGV[14], ARGV[15], ARGV[16], tonumber(ARGV[17])
+local claim, account = ARGV[6], ARGV[7]
+local lane, due_at, created_at, is_open = ARGV[12], ARGV[13], ARGV[14], ARGV[15] == '1'
+local job_before, job_after, life_s, dropped = ARGV[16], ARGV[17], ARGV[18], tonumber(ARGV[19])
 
 local have = redis.call('HMGET', record, 'version', 'lane', 'write')
 -- Our own write, sent again by the client because its answer was lost: it is done.
@@ -21,7 +21,10 @@ elseif have[1] ~= expected then
   return 'conflict'
 end
 
-if bucket ~= '' then
+if claim == 'slot' then
+  local bucket, per_minute, from_queue, window_s = ARGV[8], tonumber(ARGV[9]), ARGV[10] == '1', tonumber(ARGV[11])
+  local hold = redis.call('HGET', P .. 'holds', account)
+  if hold and cjson.decode(hold).released_at == cjson.null then return 'held' end
   local slots, brake = P .. 'slots:' .. bucket, redis.call('GET', P .. 'brake:' .. bucket)
   if brake and tonumber(brake) > now then return 'no_slot' end
   if not from_queue and redis.call('ZCOUNT', P .. 'lane:slot:' .. bucket, '-inf', NOW) > 0 then return 'no_slot' end
@@ -29,9 +32,19 @@ if bucket ~= '' then
   if redis.call('ZCARD', slots) >= per_minute then return 'no_slot' end
   redis.call('ZADD', slots, NOW, nonce)
   redis.call('EXPIRE', slots, math.ceil(window_s) + 1)
+elseif claim == 'spend' then
+  local spent = P .. 'spent:' .. account .. ':' .. TODAY
+  local submissions_max, minutes_max = tonumber(ARGV[9]), tonumber(ARGV[10])
+  local before = redis.call('HMGET', spent, 'submissions', 'minutes')
+  local submissions, minutes = tonumber(before[1] or 0) + 1, tonumber(before[2] or 0) + tonumber(ARGV[8])
+  -- Ten times 0.1 is a little more or less than 1.0. In rules.py too.
+  if submissions_max and submissions > submissions_max then return 'over_budget' end
+  if minutes_max and minutes > minutes_max + 1e-6 then return 'over_budget' end
+  redis.call('HSET', spent, 'submissions', submissions, 'minutes', string.format('%.17g', minutes))
+  redis.call('EXPIRE', spent, ARGV[11])
 end
 
-local first = 18
+local first = 20
 for i = first, first + dropped - 1 do redis.call('HDEL', record, ARGV[i]) end
 redis.call('HSET', record, 'write', nonce, unpack(ARGV, first + dropped))
 

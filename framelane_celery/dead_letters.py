@@ -1,0 +1,208 @@
+"""Dead letters: list them, replay them, throw them away, carry them elsewhere.
+
+The record is the letter, so nothing here reads a queue. A replay is a new attempt: under the task's own id where its
+pipeline was kept waiting, else under a new one, which is made of the letter's id; so a letter that is replayed twice,
+by two people or by a message that comes twice, makes one job.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import NAMESPACE_URL, uuid5
+
+from celery import shared_task
+from celery.exceptions import Reject
+
+from framelane_celery import records, wakeups
+from framelane_celery.errors import DuplicateTask, FramelaneError, RoomError
+from framelane_celery.queues import dead_letter_queue_of
+from framelane_celery.records import FORMAT, ForeignRecord, Record, dump_state, load_record
+from framelane_celery.room import Room, move, room_of
+from framelane_celery.settings import settings_of
+from framelane_celery.wakeups import Call
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+logger = logging.getLogger(__name__)
+
+LANES = ("dead:new", "dead")
+
+_OF_THE_OLD_CHORD = ("chord", "group_id", "group_index")
+
+
+class NoSuchLetter(FramelaneError):
+    """There is no dead letter of that id (any more)."""
+
+
+class Replay(NamedTuple):
+    """What a replay came to: the id to follow, and whether this call is what made it."""
+
+    letter_id: str
+    task_id: str
+    is_new: bool
+
+
+def letters(room: Room, *, code: str | None = None, task: str | None = None) -> Iterator[Record]:
+    """The letters of a room, oldest first; of one code or one task only. Listing changes nothing."""
+    for lane in LANES:
+        for record in room.scan(lane):
+            if code in (None, (record.failure or {}).get("code")) and task in (None, record.task):
+                yield record
+
+
+def find(room: Room, letter_id: str) -> Record:
+    """Read one letter. Raises: NoSuchLetter, RoomError."""
+    record = _read(room, letter_id)
+    if record is None or not record.is_letter:
+        state = "no such task" if record is None else f"the task is {record.until}"
+        raise NoSuchLetter(f"{letter_id} is no dead letter: {state}")
+    return record
+
+
+def _read(room: Room, letter_id: str) -> Record | None:
+    try:
+        return room.read(letter_id)[0]
+    except ForeignRecord as error:
+        raise NoSuchLetter(str(error)) from error
+
+
+def replay(
+    app: Celery,
+    letter_id: str,
+    *,
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    step: int | None = None,
+) -> Replay:
+    """Run a letter's task again, with its own arguments or with others.
+
+    A pipeline that was kept waiting goes on from that very step, chord included. Else the task and its tail run under
+    a new id, outside their old chord. ``step``: only if the letter is still at it.
+
+    Raises: NoSuchLetter; InvalidArguments; DuplicateTask, if it was replayed with other arguments; RoomError.
+    """
+    room = room_of(app, settings_of(app))
+    record = _read(room, letter_id)
+    replayed_as = (record.letter or {}).get("replayed_as") if record is not None and record.until == "done" else None
+    if replayed_as:
+        return Replay(letter_id, replayed_as, is_new=False)
+    record = find(room, letter_id)
+    if step is not None and step != record.step:
+        raise NoSuchLetter(f"{letter_id} has moved on since step {step}")
+    call = _edited(app, Call.from_text(record.call), args, kwargs)
+    if record.until == "release":
+        return _go_on(room, record, call)
+    return _start_anew(room, record, call)
+
+
+def _edited(app: Celery, call: Call, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> Call:
+    if args is None and kwargs is None:
+        return call
+    call = call._replace(
+        args=call.args if args is None else list(args), kwargs=call.kwargs if kwargs is None else dict(kwargs)
+    )
+    shown = {name: value for name, value in call.options.items() if name not in ("argsrepr", "kwargsrepr")}
+    task = app.tasks.get(call.task)
+    if task is not None:
+        task.check_call(call.args, call.kwargs)
+    return call._replace(options=shown | wakeups.shown(call.args, call.kwargs))
+
+
+def _go_on(room: Room, record: Record, call: Call) -> Replay:
+    digest = wakeups.digest_of(call)
+    moved = move(
+        room,
+        record.id,
+        lambda old, now: (
+            records.replay(old, call=call.to_text(), digest=digest, now=now) if old.step == record.step else None
+        ),
+    )
+    return Replay(record.id, record.id, is_new=moved is not None)
+
+
+def _start_anew(room: Room, letter: Record, call: Call) -> Replay:
+    """The new record first, then the letter is put away: who comes in between finds the same new id."""
+    options = {name: value for name, value in call.options.items() if name not in _OF_THE_OLD_CHORD}
+    call = call._replace(options=options)
+    new_id = str(uuid5(NAMESPACE_URL, json.dumps(["framelane replay", room.namespace, letter.id])))
+    _, now = room.read(letter.id)
+    again = records.replay_as(letter, id=new_id, call=call.to_text(), digest=wakeups.digest_of(call), now=now)
+    there = room.create(again) if again is not None else None
+    if again is not None and there is not None and there.digest != again.digest:
+        raise DuplicateTask(f"{letter.id} was replayed with other arguments already, as {new_id}", new_id)
+    move(room, letter.id, lambda old, now: records.put_away(old, now=now, replayed_as=new_id))
+    return Replay(letter.id, new_id, is_new=again is not None and there is None)
+
+
+def discard(app: Celery, letter_id: str) -> None:
+    """Throw a letter away. A pipeline that was kept waiting fails then, errbacks and chord included.
+
+    Raises: NoSuchLetter, RoomError.
+    """
+    room = room_of(app, settings_of(app))
+    find(room, letter_id)
+    if move(room, letter_id, lambda old, now: records.discard(old, now=now)) is None:
+        raise NoSuchLetter(f"{letter_id} is no dead letter any more")
+
+
+# --- as JSON lines -----------------------------------------------------------------------------------------------
+
+
+def to_line(letter: Record) -> str:
+    """A letter as one line of JSON, with its arguments: whoever has the line can run it again."""
+    columns = {"id": letter.id, "until": letter.until, "step": letter.step}
+    texts = {"call": json.loads(letter.call), "request": letter.request}
+    return json.dumps({**columns, **texts, "state": json.loads(dump_state(letter))}, ensure_ascii=False)
+
+
+def from_line(app: Celery, line: str) -> bool:
+    """Take a letter in from its line. It is dead here, whatever it was there: its pipeline is elsewhere.
+
+    Returns: False, if the letter is here already, or has been replayed from here.
+    Raises: FramelaneError, if the line is no letter; RoomError.
+    """
+    settings = settings_of(app)
+    room = room_of(app, settings)
+    try:
+        fields = json.loads(line)
+        letter = load_record(
+            id=str(fields["id"]),
+            until="dead",
+            step=int(fields["step"]),
+            version=0,
+            due_at=None,
+            call=json.dumps(fields["call"]),
+            request=fields.get("request"),
+            state=json.dumps(fields["state"]),
+        )
+        Call.from_text(letter.call)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FramelaneError(f"not a dead letter of format {FORMAT} or older: {type(error).__name__}") from error
+    _, now = room.read(letter.id)
+    queue = dead_letter_queue_of(settings, (letter.letter or {}).get("queue"))
+    told = {"at": now, "route": {}, "keep_waiting": False, **(letter.letter or {}), "queue": queue, "announced": False}
+    letter = replace(letter, letter=told, due_at=now, ending=None, run_id=None, resends=0)
+    if room.create(letter) is None:
+        return True
+    return move(room, letter.id, lambda old, now: records.restore(old, letter=letter)) is not None
+
+
+# --- the queue ---------------------------------------------------------------------------------------------------
+
+
+@shared_task(name=wakeups.REPLAY, bind=True, acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+def replay_letter(self: Any, letter_id: str, step: int, **headline: Any) -> None:
+    """What a letter's message runs: a worker that was started on the dead-letter queue replays what it takes."""
+    try:
+        done = replay(self.app, letter_id, step=step)
+    except NoSuchLetter as error:
+        logger.info("nothing to replay: %s", error)
+    except RoomError as error:
+        raise Reject(str(error), requeue=True) from error
+    else:
+        logger.info("%s[%s] is replayed as %s", headline.get("task"), letter_id, done.task_id)

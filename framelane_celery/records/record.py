@@ -1,0 +1,108 @@
+"""The record: the truth about one Celery task of ours.
+
+``step`` is what messages carry. It is raised whenever the record starts to wait for something else, so a wake-up that
+is late, doubled or replayed does not fit any more and is dropped. ``version`` is raised by every write.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+from uuid import NAMESPACE_URL, uuid5
+
+Until = Literal["start", "slot", "job", "instant", "release", "running", "replacing", "dead", "done"]
+JobKind = Literal["render", "task"]
+Ending = Literal["revoked", "expired"]
+Outcome = Literal["completed", "failed", "cancelled", "timed_out", "not_found", "outcome_unknown", "worker_lost"]
+
+WAITING: Final[frozenset[str]] = frozenset({"start", "slot", "job", "instant", "release"})
+"""States in which nothing runs: the record waits for a message, a slot, a job, the clock or an operator."""
+
+KEY_LIFE_S: Final = 24 * 3600
+"""How long Framelane keeps an idempotency key (framelane_api.md §9)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One Celery task of ours. Instants are epoch seconds of the room's clock.
+
+    ``call`` is the saved signature and ``request`` the saved bytes, both as JSON text: they are parsed only where they
+    are needed, so that a sweep over 100,000 records does not pay for them.
+    """
+
+    id: str
+    task: str
+    call: str
+    digest: str
+    until: Until = "start"
+    step: int = 0
+    version: int = 0
+    due_at: float | None = None
+    account: str = "default"
+    created_at: float = 0.0
+    expires_at: float | None = None
+    # The run that holds the lease; `due_at` is the end of the lease then.
+    run_id: str | None = None
+    run_node: str | None = None
+    begun: bool = False
+    resends: int = 0
+    lost_runs: int = 0
+    # The attempt: one job submitted on behalf of the task. `key` numbers its idempotency key: a new one only where no
+    # job can be under the old one, or that job has ended. `key_id` is the task id that the key is made of, if another.
+    attempt: int = 1
+    key: int = 1
+    key_id: str | None = None
+    budget_from: int = 1  # the attempt from which the routes count: a replay has a budget of its own
+    request: str | None = None
+    first_post_at: float | None = None
+    pauses: int = 0
+    queued_at: float | None = None
+    head_start_s: float = 0.0  # in the queue of slots, for its Celery priority
+    job_id: str | None = None
+    job_kind: JobKind | None = None
+    job: dict[str, Any] | None = None
+    accepted_at: float | None = None
+    deadline_at: float | None = None
+    reported_at: float | None = None
+    # The last failure, {"code", "message", "status" of an HTTP refusal}, and what the route table made of it.
+    failure: dict[str, Any] | None = None
+    retry_queue: str | None = None  # where the wake-ups of a new attempt go
+    held_at: float | None = None  # when it was first held for this attempt
+    letter: dict[str, Any] | None = None  # {"at", "queue", "route", "keep_waiting", "announced"}
+    # How it ends.
+    outcome: Outcome | None = None
+    ending: Ending | None = None
+    finished_at: float | None = None
+    history: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def lane(self) -> str | None:
+        """The sorted set, by ``due_at``, in which the watcher finds the record; None: nobody has to look."""
+        if self.due_at is None:
+            return None
+        if self.is_letter and not self.ending:
+            return "dead" if (self.letter or {}).get("announced") else "dead:new"
+        if self.ending or self.until not in ("job", "slot", "release"):
+            return "clock"
+        if self.until == "job":
+            return "look"
+        return f"slot:{self.job_kind or 'render'}" if self.until == "slot" else f"hold:{self.account}"
+
+    @property
+    def is_over(self) -> bool:
+        return self.until in ("done", "dead")
+
+    @property
+    def is_letter(self) -> bool:
+        """A dead letter: its task has failed (``dead``), or its pipeline is kept waiting (``release``)."""
+        return self.letter is not None and self.until in ("dead", "release")
+
+    @property
+    def attempts_made(self) -> int:
+        """How many the routes have to count."""
+        return self.attempt - self.budget_from + 1
+
+    def idempotency_key(self, namespace: str) -> str:
+        """The key of this attempt: the same for every POST of it, in whatever process."""
+        return str(uuid5(NAMESPACE_URL, json.dumps(["framelane", namespace, self.key_id or self.id, self.key])))

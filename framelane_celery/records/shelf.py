@@ -1,0 +1,48 @@
+"""The record as the room keeps it: columns that stores look at, two texts, and the rest as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import Final
+
+from framelane_celery.errors import FramelaneError
+from framelane_celery.records.record import Record, Until
+
+FORMAT: Final = 1
+"""Version of the record's own shape. A record with a newer one is left alone, never dropped."""
+
+
+class ForeignRecord(FramelaneError):
+    """A record that another version of framelane_celery wrote: this one leaves it alone."""
+
+
+_TEXTS = ("call", "request")
+_COLUMNS = ("id", "until", "step", "version", "due_at")
+_STATE = tuple(f.name for f in fields(Record) if f.name not in (*_TEXTS, *_COLUMNS))
+_DEFAULTS = {f.name: f.default for f in fields(Record)}
+
+
+def dump_state(record: Record) -> str:
+    """The part of a record that changes often, as JSON text; the id, texts and columns are stored beside it."""
+    state = {name: value for name in _STATE if (value := getattr(record, name)) != _DEFAULTS[name]}
+    return json.dumps({"format": FORMAT, **state}, separators=(",", ":"))
+
+
+def load_record(
+    *, id: str, until: Until, step: int, version: int, due_at: float | None, call: str, request: str | None, state: str
+) -> Record:
+    """Rebuild a record from what the room stored.
+
+    Raises: ForeignRecord, if it is of a newer format or not a record of ours.
+    """
+    try:
+        known = json.loads(state)
+        if int(known.pop("format")) > FORMAT:
+            raise ForeignRecord(f"record {id} was written by a newer framelane_celery: upgrade this worker")
+        known["history"] = tuple(known.get("history", ()))
+        return Record(
+            id=id, until=until, step=int(step), version=int(version), due_at=due_at, call=call, request=request, **known
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ForeignRecord(f"record {id} is not one of framelane_celery's, or of another version") from error
