@@ -40,6 +40,10 @@ class FramelaneError(Exception):
     def __str__(self) -> str:
         return self.message
 
+    def __repr__(self) -> str:
+        """Short, for logs: the attempts are in the result."""
+        return f"{type(self).__name__}({self.message!r})"
+
 
 class SettingsError(FramelaneError):
     """A setting is missing, unknown or unusable; the message names it and says what to write instead."""

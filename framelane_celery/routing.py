@@ -227,9 +227,12 @@ def decide(
 
     ``attempts`` are those made so far, this one too; ``max_attempts`` caps every rule's own (the spend guard).
     ``may_hold`` False: the task has been on hold for as long as it may. Units: ``chance`` is uniform in 0 to 1.
+    A default retries no more what a rule of the user's own has retried enough, and so with holds.
     """
-    for route in (*routes, *default_routes()):
-        if not route.matches(failure):
+    spent: set[Action] = set()
+    own = tuple(routes)
+    for at, route in enumerate((*own, *default_routes())):
+        if not route.matches(failure) or (at >= len(own) and route.action in spent):
             continue
         if route.action == "retry":
             allowed = min(route.max_attempts or MAX_ATTEMPTS, max_attempts or 10**9)
@@ -242,6 +245,7 @@ def decide(
             return DeadLetter(route.queue, bool(route.keep_waiting), route.to_json())
         else:
             return Fail()
+        spent.add(route.action)
         if route.then is not None:
             then = decide(
                 [Route(action=route.then)], failure, attempts=attempts, chance=chance, max_attempts=1, may_hold=may_hold

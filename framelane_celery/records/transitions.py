@@ -65,9 +65,9 @@ def queue(record: Record, *, step: int, kind: JobKind, now: float) -> Record | N
     return to_slot(record, record.queued_at if record.queued_at is not None else now, job_kind=kind)
 
 
-def to_slot(record: Record, queued_at: float, **changes: Any) -> Record:
-    """Queue for a submit slot: in the order of arrival, an urgent task with a head start."""
-    return move_to(record, "slot", queued_at - record.head_start_s, **{**changes, "queued_at": queued_at})
+def to_slot(record: Record, place: float, **changes: Any) -> Record:
+    """Queue for a submit slot: in the order of arrival (``place``, an instant), an urgent task with a head start."""
+    return move_to(record, "slot", place - record.head_start_s, **{**changes, "queued_at": place})
 
 
 def hold_lease(record: Record, *, run_id: str, now: float, lease_s: float) -> Record | None:

@@ -77,6 +77,9 @@ class RedisStore:
             head, _, day = name.rpartition(":")
             self.client.rename(name, f"{head}:{int(day) - 1}")
 
+    def spent_days(self, namespace: str) -> list[int]:
+        return [int(name.rpartition(":")[2]) for name in self.names(self.key(namespace, "spent:"))]
+
     def spent_lives_s(self, namespace: str) -> list[float]:
         return [self.client.ttl(name) for name in self.names(self.key(namespace, "spent:"))]
 
@@ -151,6 +154,9 @@ class SqlStore:
         for name, _ in self._spent(namespace):
             head, _, day = name.rpartition(":")
             self._change(room_table, namespace, room_table.c.name == name, name=f"{head}:{int(day) - 1}")
+
+    def spent_days(self, namespace: str) -> list[int]:
+        return [int(name.rpartition(":")[2]) for name, _ in self._spent(namespace)]
 
     def spent_lives_s(self, namespace: str) -> list[float]:
         return [expires_at - time.time() for _, expires_at in self._spent(namespace)]

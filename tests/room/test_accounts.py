@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -276,7 +277,10 @@ def test_a_new_day_has_a_new_budget_and_the_old_one_is_forgotten(
 ) -> None:
     record = put(room, make_record())
     claim = SpendClaim("eu:1", 1.0, 1, None)
+    before = room.read("x")[1]
     assert [spend(room, record, claim) for _ in range(2)] == ["saved", "over_budget"]
+    days = {datetime.fromtimestamp(at, timezone.utc).toordinal() - 719163 for at in (before, room.read("x")[1])}
+    assert set(store.spent_days(namespace)) <= days  # of 1970, UTC
     store.end_day(namespace)
     assert room.spent("eu:1") == (0, 0.0)
     assert [spend(room, record, claim) for _ in range(2)] == ["saved", "over_budget"]
