@@ -82,16 +82,24 @@ def test_every_column_comes_back_as_it_went_in(room: Room, make_record: Make) ->
         resends=2,
         lost_runs=1,
         attempt=4,
+        key=3,
+        key_id="täsk of the letter",
+        budget_from=2,
         request=json.dumps({"a": "y" * 100_000}),
         first_post_at=0.1,
         pauses=1,
         queued_at=0.2,
+        head_start_s=0.25,
         job_id="render_1",
         job_kind="render",
         job={"id": "render_1", "nested": [1, None, {"ü": True}]},
         accepted_at=0.3,
         deadline_at=0.4,
         reported_at=0.5,
+        failure={"code": "internal", "message": text, "status": 500},
+        retry_queue="framelane.retry",
+        held_at=0.55,
+        letter={"at": 0.1, "queue": None, "route": {"code": "source_*"}, "keep_waiting": True, "announced": False},
         outcome="failed",
         ending="revoked",
         finished_at=0.6,
@@ -322,7 +330,7 @@ def test_a_hint_finds_its_record_only_while_it_waits_for_the_job(room: Room, mak
     assert room.due("look", 10)[0] == []
     move(room, record.id, lambda r, now: records.hinted(r, now=now))
     assert [r.id for r in room.due("look", 10)[0]] == [record.id]
-    move(room, record.id, lambda r, now: records.decide(r, outcome="completed", job=None, now=now, resend_after_s=60))
+    move(room, record.id, lambda r, now: records.complete(r, job={"id": "render_1"}, now=now, resend_after_s=60))
     assert room.task_of("render_1") is None
 
 

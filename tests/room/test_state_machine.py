@@ -1,6 +1,6 @@
 """Random histories of records, on each store and beside it in a plain dict: both must agree after every step.
 
-The transitions are records.py's own (tests/unit/test_records.py tests them without a store). What is tested here is
+The transitions are those of records/ (tests/unit/test_records.py tests them without a store). What is tested here is
 that a store loses nothing between them: columns, lanes, the open list, the job index, versions, tokens.
 """
 
@@ -20,14 +20,23 @@ from framelane_celery import records
 from framelane_celery.records import Record
 from framelane_celery.room import Room, SlotClaim, move, stored
 from framelane_celery.room.rules import indexed_job
+from framelane_celery.routing import DeadLetter, Decision, Fail, Hold, Retry
 
 IDS = ("a", "ä b:{c}", "c")
-LANES = ("clock", "look", "slot:render", "slot:task")
+LANES = ("clock", "look", "slot:render", "slot:task", "hold:default", "dead", "dead:new")
 PER_MINUTE = 2
 
 SPANS = (-1000.0, -10.0, 1000.0)  # well before now, or well after it
+FAILURE = {"code": "internal", "message": "ünï"}
+DECISIONS: tuple[Decision, ...] = (
+    Retry(-10.0, "retries"),
+    Hold(60.0),
+    DeadLetter("letters", False, {"code": "*"}),
+    DeadLetter(None, True, {"code": "*"}),
+    Fail(),
+)
 TEXTS = ("", "{}", "ünï—🎬 \\u0000 \"'%")
-OFTEN, RARE = {"begin", "accept"}, {"end", "revoke", "resend"}  # lest few histories come as far as a job
+OFTEN, RARE = {"begin", "accept"}, {"end", "revoke", "resend", "finish"}  # lest few histories come as far as a job
 
 ids = st.sampled_from(IDS)
 kinds = st.sampled_from(("render", "task"))
@@ -42,7 +51,7 @@ def some_move(chance: Random, record: Record, now: float) -> Record | None:
     node, step = record.run_node or chance.choice(("n1", "n2")), record.step
     at, text, kind = now + chance.choice(SPANS), chance.choice(TEXTS), chance.choice(("render", "task"))
     job = {"id": f"job-{record.id}-{record.attempt}", "note": text}
-    at_once = chance.random() < 0.5
+    at_once, decision = chance.random() < 0.5, chance.choice(DECISIONS)
     moves: dict[str, Callable[[], Record | None]] = {
         "begin": lambda: records.begin(record, step=step, run_id=run, node=node, now=at, lease_s=60),
         "queue": lambda: records.queue(record, step=step, kind=kind, now=at),
@@ -53,7 +62,26 @@ def some_move(chance: Random, record: Record, now: float) -> Record | None:
         "pause": lambda: records.pause(record, run_id=run, at=at),
         "looked": lambda: records.looked(record, job=job if text else None, next_look_at=at),
         "hinted": lambda: records.hinted(record, now=now),
-        "decide": lambda: records.decide(record, outcome="failed", job=job, now=at, resend_after_s=60),
+        "complete": lambda: records.complete(record, job=job, now=at, resend_after_s=60),
+        "fail": lambda: records.fail(
+            record,
+            outcome="failed",
+            failure=FAILURE,
+            decision=decision,
+            now=at,
+            resend_after_s=60,
+            run_id=record.run_id,
+        ),
+        "lose": lambda: records.lose(
+            record, failure=FAILURE, decision=decision, now=now, max_lost_runs=2, node=record.run_node
+        ),
+        "join_hold": lambda: records.join_hold(record, step=step, kind=kind, failure=FAILURE, max_s=60, now=at),
+        "release": lambda: records.release(record, now=at),
+        "announce": lambda: records.announce(record, now=at, resend_after_s=60),
+        "announced": lambda: records.announced(record, step=step),
+        "replay": lambda: records.replay(record, call=text, digest="d3", now=at),
+        "put_away": lambda: records.put_away(record, now=now),
+        "discard": lambda: records.discard(record, now=at),
         "wake": lambda: records.wake(record, now=at, resend_after_s=60),
         "resend": lambda: records.resend(record, now=at, resend_after_s=60),
         "reclaim": lambda: records.reclaim(record, now=now, max_lost_runs=2, node=node),
@@ -92,6 +120,11 @@ class Histories(RuleBasedStateMachine):
     def start(self) -> None:
         assert list(self.room.scan()) == []
         self.create(IDS[0], "{}", -10.0)
+        now, letter = self.room.read(IDS[1])[1], {"at": 1.0, "announced": False}
+        self.model[IDS[1]] = Record(
+            id=IDS[1], task="t", call="{}", digest="d", until="dead", due_at=now, created_at=now, letter=letter
+        )
+        assert self.room.create(self.model[IDS[1]]) is None
 
     @rule(id=ids, call=st.sampled_from(TEXTS), span=st.sampled_from(SPANS))
     def create(self, id: str, call: str, span: float) -> None:
@@ -101,7 +134,7 @@ class Histories(RuleBasedStateMachine):
         assert there == self.model.get(id)
         self.model.setdefault(id, record)
 
-    @rule(seed=st.integers(0, 2**32), moves=st.integers(5, 15))
+    @rule(seed=st.integers(0, 2**32), moves=st.integers(10, 25))
     def go_on(self, seed: int, moves: int) -> None:
         self.turns += 1
         chance = Random(f"{seed} {self.turns}")  # hypothesis likes to give the same number again
@@ -196,6 +229,8 @@ class Histories(RuleBasedStateMachine):
                 assert self.room.read(id)[0] == self.model.get(id)
             for lane in LANES:
                 self._check_lane(lane)
+                in_order = sorted((r.due_at or 0, r.id) for r in self.model.values() if r.lane == lane)
+                assert [(r.due_at or 0, r.id) for r in self.room.scan(lane)] == in_order
             left = {record.id: record for record in self.model.values() if record.until != "done"}
             assert {record.id: record for record in self.room.scan()} == left
             jobs = {f"job-{id}-{attempt}": None for id in IDS for attempt in range(1, 5)}
@@ -220,5 +255,6 @@ def test_random_histories(store: Any) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
-    assert {state for state, _ in seen} >= {"start", "slot", "job", "instant", "running", "replacing"}
-    assert len({name for _, name in seen}) >= 17  # of 19 transitions
+    states = {"start", "slot", "job", "instant", "running", "replacing", "release", "dead"}
+    assert {state for state, _ in seen} >= states
+    assert len({name for _, name in seen}) >= 22  # of 28 transitions
