@@ -139,7 +139,7 @@ class Room(Protocol):
         """Put an account on hold: no `SlotClaim` of it is granted. Answers the hold in force.
 
         One that is on stays as it is, but that a known ``ends_at`` replaces that of one with the same code; and an
-        operator's (code "operator") takes the place of any other, whose ``since`` it keeps. One that is released gives
+        operator's (code "operator") takes the place of any other. One that is released gives
         way. It does not end by itself: the watcher releases it.
         """
 

@@ -96,7 +96,7 @@ def put_on_hold(account: str, code: str, reason: str, ends_at: float | None) -> 
         if code == there.code:
             return there if ends_at is None else there._replace(ends_at=ends_at)
         # What the server says never takes the place of what an operator has said.
-        return new._replace(since=there.since) if code == "operator" else there
+        return new if code == "operator" else there
 
     return change
 

@@ -96,7 +96,8 @@ def test_an_operators_hold_takes_the_place_of_any_other_and_gives_way_to_none(
 ) -> None:
     first = room.hold("eu", "quota_exceeded", "spent", 1.9e9)
     mine = room.hold("eu", "operator", "wait for me", ends_at)
-    assert mine == Hold("eu", "operator", "wait for me", first.since, ends_at) == hold_of(room, "eu")
+    assert mine == Hold("eu", "operator", "wait for me", mine.since, ends_at) == hold_of(room, "eu")
+    assert not room.release("eu", since=first.since)  # who saw the first does not end this one
     assert room.hold("eu", "quota_exceeded", "spent", 1.9e9) == mine
     assert room.hold("eu", "operator", "again") == mine
     assert room.hold("eu", "operator", "again", 3e9) == mine._replace(ends_at=3e9)
