@@ -10,15 +10,16 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import NAMESPACE_URL, uuid5
 
 from celery import shared_task
 from celery.exceptions import Reject
+from pydantic import TypeAdapter
 
 from framelane_celery import records, wakeups
-from framelane_celery.errors import DuplicateTask, FramelaneError, RoomError
+from framelane_celery.errors import DuplicateTask, FramelaneError, InvalidArguments, RoomError
 from framelane_celery.queues import dead_letter_queue_of
 from framelane_celery.records import FORMAT, ForeignRecord, Record, dump_state, load_record
 from framelane_celery.room import Room, move, room_of
@@ -49,8 +50,13 @@ class Replay(NamedTuple):
 
 def letters(room: Room, *, code: str | None = None, task: str | None = None) -> Iterator[Record]:
     """The letters of a room, oldest first; of one code or one task only. Listing changes nothing."""
+    seen: set[str] = set()  # whose message goes out meanwhile changes the lane
     for lane in LANES:
         for record in room.scan(lane):
+            if record.id in seen:
+                continue
+            if lane == LANES[0]:
+                seen.add(record.id)
             if code in (None, (record.failure or {}).get("code")) and task in (None, record.task):
                 yield record
 
@@ -89,7 +95,8 @@ def replay(
     room = room_of(app, settings_of(app))
     record = _read(room, letter_id)
     replayed_as = (record.letter or {}).get("replayed_as") if record is not None and record.until == "done" else None
-    if replayed_as:
+    if record is not None and replayed_as:
+        _refuse_others(room, record, replayed_as, args, kwargs)
         return Replay(letter_id, replayed_as, is_new=False)
     record = find(room, letter_id)
     if step is not None and step != record.step:
@@ -108,9 +115,28 @@ def _edited(app: Celery, call: Call, args: Sequence[Any] | None, kwargs: Mapping
     )
     shown = {name: value for name, value in call.options.items() if name not in ("argsrepr", "kwargsrepr")}
     task = app.tasks.get(call.task)
-    if task is not None:
-        task.check_call(call.args, call.kwargs)
+    try:
+        if task is not None:
+            task.check_call(call.args, call.kwargs)
+        call.to_text()
+    except (TypeError, ValueError) as error:  # their number or names, or no JSON
+        raise InvalidArguments(f"{call.task}: {error}") from error
     return call._replace(options=shown | wakeups.shown(call.args, call.kwargs))
+
+
+def _refuse_others(
+    room: Room, letter: Record, new_id: str, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
+) -> None:
+    """Raise DuplicateTask if what a letter was replayed as had other arguments than these."""
+    there = _read(room, new_id)
+    if there is None or (args is None and kwargs is None):
+        return
+    known = Call.from_text(there.call) if there.call else Call(letter.task, [], {}, {})
+    call = known._replace(
+        args=known.args if args is None else list(args), kwargs=known.kwargs if kwargs is None else dict(kwargs)
+    )
+    if wakeups.digest_of(call) != there.digest:
+        raise DuplicateTask(f"{letter.id} was replayed with other arguments already, as {new_id}", new_id)
 
 
 def _go_on(room: Room, record: Record, call: Call) -> Replay:
@@ -127,8 +153,7 @@ def _go_on(room: Room, record: Record, call: Call) -> Replay:
 
 def _start_anew(room: Room, letter: Record, call: Call) -> Replay:
     """The new record first, then the letter is put away: who comes in between finds the same new id."""
-    options = {name: value for name, value in call.options.items() if name not in _OF_THE_OLD_CHORD}
-    call = call._replace(options=options)
+    call = call._replace(options=_outside_its_chord(call.options))
     new_id = str(uuid5(NAMESPACE_URL, json.dumps(["framelane replay", room.namespace, letter.id])))
     _, now = room.read(letter.id)
     again = records.replay_as(letter, id=new_id, call=call.to_text(), digest=wakeups.digest_of(call), now=now)
@@ -137,6 +162,14 @@ def _start_anew(room: Room, letter: Record, call: Call) -> Replay:
         raise DuplicateTask(f"{letter.id} was replayed with other arguments already, as {new_id}", new_id)
     move(room, letter.id, lambda old, now: records.put_away(old, now=now, replayed_as=new_id))
     return Replay(letter.id, new_id, is_new=again is not None and there is None)
+
+
+def _outside_its_chord(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what would count the task, or a later step of its chain, as a member of a chord that has failed."""
+    kept = {name: value for name, value in options.items() if name not in _OF_THE_OLD_CHORD}
+    if kept.get("chain"):
+        kept["chain"] = [{**step, "options": _outside_its_chord(step.get("options") or {})} for step in kept["chain"]]
+    return kept
 
 
 def discard(app: Celery, letter_id: str) -> None:
@@ -180,8 +213,10 @@ def from_line(app: Celery, line: str) -> bool:
             request=fields.get("request"),
             state=json.dumps(fields["state"]),
         )
-        Call.from_text(letter.call)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        _check_types(letter)
+    except ForeignRecord as error:
+        raise FramelaneError(f"not a dead letter of format {FORMAT} or older") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise FramelaneError(f"not a dead letter of format {FORMAT} or older: {type(error).__name__}") from error
     _, now = room.read(letter.id)
     queue = dead_letter_queue_of(settings, (letter.letter or {}).get("queue"))
@@ -190,6 +225,16 @@ def from_line(app: Celery, line: str) -> bool:
     if room.create(letter) is None:
         return True
     return move(room, letter.id, lambda old, now: records.restore(old, letter=letter)) is not None
+
+
+def _check_types(letter: Record) -> None:
+    """Refuse what would stop every later listing of the room. Raises: ValueError, TypeError."""
+    TypeAdapter(Record).validate_python(asdict(letter), strict=True)
+    call = Call.from_text(letter.call)
+    if not letter.id or not (isinstance(call.args, list) and isinstance(call.kwargs, dict)):
+        raise ValueError("no id, or no arguments")
+    if not (isinstance(call.options, dict) and isinstance((letter.letter or {}).get("at"), (int, float, type(None)))):
+        raise ValueError("no options, or no time")
 
 
 # --- the queue ---------------------------------------------------------------------------------------------------

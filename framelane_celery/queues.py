@@ -24,8 +24,19 @@ _AMQP: Final = ("amqp", "amqps", "pyamqp", "librabbitmq")
 def queue_of(app: Celery, task_name: str, options: Mapping[str, Any]) -> str:
     """The name of the queue in which a task with these options waits for a worker."""
     asked = {name: options[name] for name in _DESTINATION if options.get(name)}
-    queue = app.amqp.router.route(asked, task_name).get("queue")
-    return str(getattr(queue, "name", queue) or asked.get("routing_key") or app.conf.task_default_queue)
+    route = app.amqp.router.route(dict(asked), task_name)
+    queue = route.get("queue")
+    if "queue" not in asked and (route.get("exchange") or route.get("routing_key")):
+        # Celery adds its default queue to a route without one, but publishes to the exchange and key all the same.
+        exchange = _name_of(route.get("exchange") or getattr(queue, "exchange", None))
+        for name, known in app.amqp.queues.items():
+            if (_name_of(known.exchange), known.routing_key) == (exchange, route.get("routing_key")):
+                return str(name)
+    return str(_name_of(queue) or app.conf.task_default_queue)
+
+
+def _name_of(destination: Any) -> Any:
+    return getattr(destination, "name", destination)
 
 
 def retry_queue_of(app: Celery, settings: FramelaneSettings, task_queue: str, named: str | None = None) -> str:
@@ -48,7 +59,7 @@ def retry_queues_to_serve(
     app: Celery, settings: FramelaneSettings, serves: Iterable[str], tasks: Mapping[str, Iterable[Route]]
 ) -> set[str]:
     """The retry queues that belong to the queues that a worker serves. ``tasks``: our tasks' routes by name."""
-    serves = set(serves)
+    serves = set(serves) - {dead_letter_queue_of(settings)}
     found = {retry_queue_of(app, settings, name) for name in serves} if settings.retry_queue is None else set()
     for name, routes in tasks.items():
         if queue_of(app, name, {}) in serves:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -31,8 +32,13 @@ REDIS, AMQP, POSTGRES = URLS["Redis"].rsplit("/", 1)[0], URLS["RabbitMQ"], URLS[
 
 Answer = TypeVar("Answer")
 
+WAIT_S = 60.0
+"""How long a test waits for what it expects: long enough for a machine that is slow and has other work too."""
 
-def wait_for(condition: Callable[[], Answer], timeout_s: float = 20.0, what: str = "") -> Answer:
+
+def wait_for(
+    condition: Callable[[], Answer], timeout_s: float = WAIT_S, what: str = "", every_s: float = 0.02
+) -> Answer:
     """Wait until a condition gives something true; fail with what was waited for."""
     end = time.monotonic() + timeout_s
     while True:
@@ -41,7 +47,7 @@ def wait_for(condition: Callable[[], Answer], timeout_s: float = 20.0, what: str
             return answer
         if time.monotonic() > end:
             raise AssertionError(f"not within {timeout_s} s: {what or condition}; last: {answer!r}")
-        time.sleep(0.02)
+        time.sleep(every_s)
 
 
 # --- the server --------------------------------------------------------------------------------------------------
@@ -52,11 +58,21 @@ JOB_S = 0.3
 def make_server(**options: Any) -> FramelaneServer:
     """A server without limits, whose jobs end as their metadata says: see `project.composition`."""
     options = {"renders_per_minute": None, "tasks_per_minute": None, **options}
-    return FramelaneServer(outcome=_outcome, duration=_duration, **options)
+    jobs: Counter[str] = Counter()
+
+    def outcome(submission: Submission) -> Outcome:
+        task_id = submission.metadata.get("celery_task_id", "")
+        jobs[task_id] += 1
+        return _outcome(submission, jobs[task_id])
+
+    return FramelaneServer(outcome=outcome, duration=_duration, **options)
 
 
-def _outcome(submission: Submission) -> Outcome:
+def _outcome(submission: Submission, number: int) -> Outcome:
+    """How its task's job of that number ends. ``fails`` tells how many of them fail, if not all or none."""
     wanted = submission.metadata.get("outcome")
+    if number <= int(submission.metadata.get("fails", 0)):
+        wanted = "fail"
     if wanted == "fail":
         return Failed(submission.metadata.get("code", "internal"))
     return {"cancel": Cancelled(), "never": Never()}.get(wanted or "", Completed())
@@ -88,10 +104,12 @@ class Stack:
         unique = uuid4().hex[:10]
         self.namespace = f"test-{unique}"
         self.queue = f"fl-test-{unique}"
+        self.more_queues: list[str] = []  # of a test's own, to be deleted with the others
         places = {
             "redis": (f"{REDIS}/10", f"{REDIS}/11", f"{REDIS}/12", {}),
             "rabbitmq": (AMQP, f"{REDIS}/11", POSTGRES, {}),
             "rabbitmq+redis": (AMQP, f"{REDIS}/11", f"{REDIS}/12", {}),
+            "redis+sql": (f"{REDIS}/10", f"{REDIS}/11", POSTGRES, {}),
             "filesystem": (
                 "filesystem://",
                 f"file://{self._made('results')}",
@@ -129,6 +147,7 @@ class Stack:
             "room_url": room,
             "lease_s": 15,
             "resend_after_s": 15,
+            "routes": [{"code": "internal", "action": "fail"}],  # how the tests' jobs fail, unless they say otherwise
             **self.framelane,
         }
         self.journal_file = self.folder / "journal"
@@ -160,11 +179,12 @@ class Stack:
 
     def journal(self, event: str | None = None) -> list[dict[str, Any]]:
         """What the tasks have noted."""
-        lines = self.journal_file.read_text().splitlines() if self.journal_file.exists() else []
-        notes = [json.loads(line) for line in lines]
+        text = self.journal_file.read_text() if self.journal_file.exists() else ""
+        whole = text[: text.rfind("\n") + 1]  # a reader may see the first half of a note that is just being written
+        notes = [json.loads(line) for line in whole.splitlines()]
         return [note for note in notes if event is None or note["event"] == event]
 
-    def until(self, task_id: str, *states: str, timeout_s: float = 20.0) -> Any:
+    def until(self, task_id: str, *states: str, timeout_s: float = WAIT_S) -> Any:
         """The record, once it waits for one of these."""
 
         def there() -> Any:
@@ -190,12 +210,12 @@ class Stack:
 
         thread = threading.Thread(target=listen, daemon=True)
         thread.start()
-        assert ready.wait(10)
+        assert ready.wait(WAIT_S)
         try:
             yield seen
         finally:
             stop.set()
-            thread.join(10)
+            thread.join(WAIT_S)
 
     def order(self, point: str, what: str) -> None:
         """Have the next run that reaches a point die there: "kill child", "kill worker" or "hang"."""
@@ -210,11 +230,11 @@ class Stack:
 
     def close(self) -> None:
         """Leave the services as they were."""
-        with suppress(Exception), self.app.connection_for_write() as connection:
-            channel = connection.default_channel
-            channel.queue_delete(self.queue)
-            if self.name.startswith("rabbitmq"):
-                channel.exchange_delete(self.queue)
+        for queue in (self.queue, f"{self.queue}.retry", f"{self.namespace}.dead", *self.more_queues):
+            with suppress(Exception), self.app.connection_for_write() as connection:
+                connection.default_channel.queue_delete(queue)
+                if self.name.startswith("rabbitmq"):
+                    connection.default_channel.exchange_delete(queue)
         for db in (10, 12):
             with redis.Redis.from_url(f"{REDIS}/{db}") as client:
                 for pattern in (f"*{self.namespace}*", f"*{self.queue}*"):
@@ -241,10 +261,20 @@ class Stack:
         with suppress(Exception):
             backend.client.connection_pool.disconnect()
 
+    def waiting_in(self, queue: str) -> int | None:
+        """How many messages wait in a queue of the broker, and None if there is no such queue. Changes nothing."""
+        with self.app.connection_for_write() as connection:
+            try:
+                return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+            except connection.channel_errors:
+                return None
+
     @contextmanager
-    def worker(self, *options: str, name: str = "w1", python: str = sys.executable, **env: str) -> Iterator[Worker]:
-        """A worker in a process group of its own, ready."""
-        worker = Worker(self, name, options, python, env)
+    def worker(
+        self, *options: str, name: str = "w1", python: str = sys.executable, queues: str | None = None, **env: str
+    ) -> Iterator[Worker]:
+        """A worker in a process group of its own, ready. ``queues``: for ``-Q``; "" leaves that away."""
+        worker = Worker(self, name, options, python, env, self.queue if queues is None else queues)
         try:
             worker.start()
             yield worker
@@ -255,8 +285,10 @@ class Stack:
 class Worker:
     """One ``celery worker`` and its children."""
 
-    def __init__(self, stack: Stack, name: str, options: tuple[str, ...], python: str, env: dict[str, str]) -> None:
-        self.stack, self.name, self.python = stack, name, python
+    def __init__(
+        self, stack: Stack, name: str, options: tuple[str, ...], python: str, env: dict[str, str], queues: str
+    ) -> None:
+        self.stack, self.name, self.python, self.queues = stack, name, python, queues
         self.options = options or ("-c", "2")
         self.log_file = stack.folder / f"{name}.log"
         self.env = env
@@ -277,13 +309,13 @@ class Worker:
         }
         command = [
             self.python, "-m", "celery", "-A", "tests.worker.project", "worker", "-l", "INFO", "-n", self.node,
-            "-Q", self.stack.queue, "--without-mingle", *self.options,
+            *(("-Q", self.queues) if self.queues else ()), "--without-mingle", *self.options,
         ]  # fmt: skip
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
-        wait_for(lambda: self.log.count(" ready.") > before or self.died(), 30, f"{self.name} ready")
+        wait_for(lambda: self.log.count(" ready.") > before or self.died(), 2 * WAIT_S, f"{self.name} ready")
         return self
 
     def died(self) -> bool:
@@ -310,13 +342,13 @@ class Worker:
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         assert self.process is not None
-        self.process.wait(10)
+        self.process.wait(WAIT_S)
 
     def signal(self, number: int) -> None:
         """Send a signal to the main process."""
         os.kill(self.pid, number)
 
-    def stop(self, timeout_s: float = 20.0) -> None:
+    def stop(self, timeout_s: float = WAIT_S) -> None:
         """A warm shutdown."""
         assert self.process is not None
         self.signal(signal.SIGTERM)
