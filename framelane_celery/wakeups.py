@@ -153,15 +153,15 @@ def publish(app: Celery, record: Record, **plumbing: Any) -> None:
     app.send_task(call.task, call.args, call.kwargs, task_id=record.id, add_to_parent=False, **options)
 
 
-def announce(app: Celery, record: Record) -> None:
+def announce(app: Celery, record: Record, queue: str) -> None:
     """Send a dead letter's message to its queue: a task that a worker on that queue would run, and so replay it.
 
     What any tool may read of it: the letter's id and step, its task, code and time. No argument, no message.
     """
     letter, failure = record.letter or {}, record.failure or {}
     headline = {"task": record.task, "code": failure.get("code"), "at": letter.get("at")}
-    queue = declared(app, letter["queue"])
-    app.send_task(REPLAY, (record.id, record.step), headline, queue=queue, ignore_result=True, retry=False)
+    options = {"queue": declared(app, queue), "ignore_result": True, "retry": False}
+    app.send_task(REPLAY, (record.id, record.step), headline, **options)
 
 
 def context_of(record: Record) -> Context:

@@ -183,8 +183,11 @@ class WorkerRun:
         submitted = self.client.submit(request["path"], request["body"].encode(), key)
         if not submitted.is_replay:
             return submitted.job
-        # A replay may show the state of long ago (framelane_api.md §9).
-        return self.client.get_job(request["kind"], submitted.job.id)
+        try:  # a replay may show the state of long ago (framelane_api.md §9)
+            return self.client.get_job(request["kind"], submitted.job.id)
+        except ApiError as error:  # the submission was not refused: there is a job, and looks will tell
+            logger.warning("%s[%s]: job %s: %s", self.task.name, self.record.id, submitted.job.id, error)
+            return submitted.job
 
     def _wait_for(self, job: Job) -> NoReturn:
         """PROGRESS first, then the record waits: the other way round it could overwrite the end."""

@@ -21,6 +21,7 @@ from uuid import uuid4
 from framelane_celery import records, wakeups
 from framelane_celery.client import shared_client
 from framelane_celery.errors import FramelaneError, RoomError
+from framelane_celery.queues import dead_letter_queue_of
 from framelane_celery.records import ForeignRecord, Record
 from framelane_celery.room import Room, Transition, move
 from framelane_celery.settings import FramelaneSettings
@@ -315,7 +316,8 @@ class Watcher:
 
     def _announce_letter(self, letter: Record) -> None:
         """Runs in the post's thread. If it is not sent, or that is not written, it is sent again."""
-        wakeups.announce(self.app, letter)
+        queue = dead_letter_queue_of(self.settings, (letter.letter or {}).get("queue"))
+        wakeups.announce(self.app, letter, queue)
         self.move(letter.id, lambda old, now: records.announced(old, step=letter.step))
 
     def announce(self, kind: str, task_id: str, fields: dict[str, Any]) -> None:
