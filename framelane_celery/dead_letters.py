@@ -101,6 +101,12 @@ def replay(
     record = find(room, letter_id)
     if step is not None and step != record.step:
         raise NoSuchLetter(f"{letter_id} has moved on since step {step}")
+    if (args is not None or kwargs is not None) and records.has_open_post(record):
+        raise InvalidArguments(
+            f"{letter_id}: its POST was never answered, so there may be a job of the old arguments: replay it as it is "
+            "(the same key finds that job), or discard it and call the task anew",
+            None,
+        )
     call = _edited(app, Call.from_text(record.call), args, kwargs)
     if record.until == "release":
         return _go_on(room, record, call)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import pytest
-from celery import chain, states
+from celery import chain, chord, states
 from celery.exceptions import ChordError
 
 from framelane_celery import JobFailed, dead_letters, operations
@@ -101,6 +101,7 @@ class Post:
     edited: dict[str, tuple[Replay, Any]] = field(default_factory=dict)
     cancelled: tuple[Any, ...] = ()
     result_of_dead: Any = None
+    chord_of_dead: list[str] = field(default_factory=list)
 
 
 def _versions(stack: Stack) -> list[tuple[str, int, int]]:
@@ -116,13 +117,17 @@ def _letters(opened: ExitStack, folder: Path, name: str) -> Post:
         post.pipes[label] = Pipes(stack, label, lambda code=code: render(stack, code))  # type: ignore[misc]
     to_edit = {code: chain(render(stack, code, 9), stack.sig("note", tag=f"edited {code}")).apply_async()
                for code in ("dies", "waits")}  # fmt: skip
+    body = stack.sig("ids")
+    body.link_error(stack.sig("told"))
+    both_fail = chord([render(stack, "dies"), render(stack, "dies")], body).apply_async()
     for label, pipes in post.pipes.items():
         pipes.wait_until("dead" if label == "dead" else "release")
     post.pipes["dead"].wait_for_ends()
     ids = [task_id for pipes in post.pipes.values() for task_id in pipes.ids]
     stack.until(to_edit["dies"].parent.id, "dead")
     stack.until(to_edit["waits"].parent.id, "release")
-    announced(stack, [*ids, *(one.parent.id for one in to_edit.values())])
+    failed = [stack.until(member.id, "dead").id for member in both_fail.parent.children]
+    announced(stack, [*ids, *failed, *(one.parent.id for one in to_edit.values())])
     post.letters = {label: pipes.seen() for label, pipes in post.pipes.items()}
     post.result_of_dead = post.pipes["dead"].alone.result
 
@@ -152,6 +157,9 @@ def _letters(opened: ExitStack, folder: Path, name: str) -> Post:
         replay = dead_letters.replay(stack.app, result.parent.id, args=[composition("right")])
         stack.until(replay.task_id, "done")
         post.edited[code] = (replay, stack.app.AsyncResult(replay.task_id).result)
+    for task_id in failed:
+        stack.until(dead_letters.replay(stack.app, task_id).task_id, "done")
+    wait_for(lambda: [note for note in stack.journal("told") if note["id"] == both_fail.id])
     post.pipes["replayed"].wait_until("done").wait_for_ends()
     post.pipes["discarded"].wait_until("done").wait_for_ends()
     for pair in post.replays["dead"]:
@@ -164,6 +172,7 @@ def _letters(opened: ExitStack, folder: Path, name: str) -> Post:
     operations.cancel(stack.app, waiting.id)
     stack.until(waiting.id, "done")
     over = said(lambda: operations.cancel(stack.app, post.pipes["replayed"].alone.id))
+    post.chord_of_dead = [note["event"] for note in stack.journal() if note["id"] == both_fail.id]
     post.cancelled = (waiting.state, server.jobs[job_id]["status"], over)
     return post
 
@@ -182,7 +191,7 @@ def post(stage: Stage, scene: Scene) -> Post:
 
 @everywhere
 def test_a_letter_is_announced_once_and_nobody_consumes_it(post: Post) -> None:
-    assert post.counts == [14, 14]
+    assert post.counts == [16, 16]
     assert post.consumers == 0
 
 
@@ -212,8 +221,8 @@ def test_what_is_kept_waiting_has_told_nobody(post: Post) -> None:
 def test_listing_a_hundred_times_changes_nothing(post: Post) -> None:
     before, after = post.listed
     assert before == after
-    assert len(before) == 14
-    assert len({letter for letter, _, _ in before}) == 14
+    assert len(before) == 16
+    assert len({letter for letter, _, _ in before}) == 16
 
 
 @everywhere
@@ -271,6 +280,7 @@ def test_a_replay_of_what_has_failed_runs_its_tail_under_a_new_id_outside_its_ch
         assert (old.until, old.letter["replayed_as"]) == ("done", new_id)
         assert not set(keys_of(post.server, old_id)) & set(keys_of(post.server, new_id))
     assert isinstance(pipes.chord.result, ChordError)
+    assert post.chord_of_dead == ["told"]  # though replays of both its members have succeeded
 
 
 @everywhere
