@@ -236,7 +236,8 @@ def from_line(app: Celery, line: str) -> bool:
         raise FramelaneError(f"not a dead letter of format {FORMAT} or older: {type(error).__name__}") from error
     _, now = room.read(letter.id)
     queue = dead_letter_queue_of(settings, (letter.letter or {}).get("queue"))
-    told = {"at": now, "route": {}, "keep_waiting": False, **(letter.letter or {}), "queue": queue, "announced": False}
+    known = {"at": now, "route": {}, **(letter.letter or {})}
+    told = {**known, "queue": queue, "keep_waiting": False, "announced": False}
     letter = replace(letter, letter=told, due_at=now, ending=None, run_id=None, resends=0)
     if room.create(letter) is None:
         return True

@@ -646,11 +646,6 @@ def test_a_letter_is_restored_over_a_discarded_one_alone() -> None:
     assert new == replace(letter, step=10, version=12)
 
 
-def test_what_is_shown_of_a_letter() -> None:
-    assert records.letter_fields(STATES["dead"]) == {**FAILURE, "at": NOW - 9}
-    assert records.letter_fields(FRESH) == {"code": None, "message": None, "at": None}
-
-
 # --- small ones ---
 
 
