@@ -187,6 +187,7 @@ class Alive(NamedTuple):
     """What has come of the replays."""
 
     new_ids: dict[str, str]
+    all_jobs: int
     jobs: dict[str, int]
     until: dict[str, str]
     results: dict[str, Any]
@@ -207,6 +208,7 @@ def follow(letters: list[Letter], server: FramelaneServer, timeout_s: float) -> 
     ids = {*new_ids, *new_ids.values()}
     return Alive(
         new_ids,
+        server.ledger.counts()["jobs"],
         {task_id: len(made.get(task_id, [])) for task_id in ids},
         {task_id: stack.record(task_id).until for task_id in ids},
         results,
@@ -228,6 +230,7 @@ def new_id_of(letter: Letter) -> str:
 def check_alive(letters: list[Letter], alive: Alive) -> None:
     """Exactly one new job each; a kept pipeline went on from that very step, the others' tails ran again."""
     assert set(alive.until.values()) == {"done"}
+    assert alive.all_jobs == 2 * len(letters) + sum(letter.shape == "chord" for letter in letters)
     for letter in letters:
         new_id, result = alive.new_ids[letter.id], alive.results[letter.id]
         assert alive.jobs[letter.id] == (2 if letter.is_kept else 1), letter.label
@@ -402,8 +405,6 @@ def storm(name: str, folder: Path, seed: int) -> None:
             new.append(replay_all_by_command(stack))
         check_alive(letters, alive)
         assert new[-1] == 0
-        chords = sum(letter.shape == "chord" for letter in letters)
-        assert server.ledger.counts()["jobs"] == 2 * LETTERS + chords
         print(f"  {new} replays by hand, {LETTERS - sum(new)} by the worker, killed {_replays_killed(stack)} times")
 
 

@@ -114,15 +114,12 @@ def test_a_hint_is_acted_on_within_a_second_and_a_forged_one_never(make_stack: M
                 return [one for one in waiting(stack) if by_id[one[1]][1] is is_told and one[0] > 5]
 
             wait_for(lambda: len(read(True)) >= 6 and len(read(False)) >= 1, what="some were looked at just now")
-            _, silent_id, silent_job = read(False)[0]
+            (_, silent_id, silent_job), told_of = read(False)[0], read(True)[:6]
             silent = by_id[silent_id][0]
             server.finish(silent_job)
             silent_since = time.monotonic()
-            for _, _, job_id in read(True)[6:8]:
-                forge(endpoint, job_id)
             forge(endpoint, silent_job)
             assert endpoint.received == []
-            told_of = read(True)[:6]
             took_s = [pick_up_s(server, by_id[task][0], job_id) for _, task, job_id in told_of]
             assert not silent.ready()
             assert silent.get(timeout=60, interval=0.01)["status"] == "completed"
@@ -130,7 +127,9 @@ def test_a_hint_is_acted_on_within_a_second_and_a_forged_one_never(make_stack: M
 
             assert median(took_s) < 1, took_s  # a busy machine may hold up one of them
             assert silent_s > 3, silent_s
-            assert {task for _, task, _, is_new in endpoint.received if is_new} == {task for _, task, _ in told_of}
+            hinted = {task for _, task, _, is_new in endpoint.received if is_new}
+            assert hinted <= {task for _, task, _ in told_of}
+            assert len(hinted) > len(told_of) / 2  # a look of its own may have been first
             assert endpoint.answers[200] == len(endpoint.received)
-            assert sum(result.ready() for result in results) == 7  # what was forged ended nothing
+            assert sum(result.ready() for result in results) == len(told_of) + 1  # what was forged ended nothing
     assert len(server.ledger.jobs_per_task()) == JOBS
