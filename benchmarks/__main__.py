@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import imports, latency, room, throughput
+from benchmarks import imports, latency, pacing, room, throughput
 
-for module in (imports, throughput, latency, room):
+for module in (imports, throughput, latency, pacing, room):
     module.main()

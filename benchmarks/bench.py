@@ -20,8 +20,10 @@ REDIS = next(server.url for server in SERVERS if server.name == "Redis").rsplit(
 
 
 @contextmanager
-def project(base_url: str, *, concurrency: int, instant_http: bool = False, **framelane: Any) -> Iterator[Any]:
-    """The module `benchmarks.project`, configured here, and a worker of it that is ready."""
+def project(
+    base_url: str, *, concurrency: int, workers: int = 1, instant_http: bool = False, **framelane: Any
+) -> Iterator[Any]:
+    """The module `benchmarks.project`, configured here, and workers of it that are ready."""
     unique = uuid4().hex[:8]
     queue = f"fl-bench-{unique}"
     os.environ["BENCH_CELERY"] = json.dumps(
@@ -50,15 +52,21 @@ def project(base_url: str, *, concurrency: int, instant_http: bool = False, **fr
     module.app.conf.framelane = json.loads(os.environ["BENCH_FRAMELANE"])
     command = [
         sys.executable, "-m", "celery", "-A", "benchmarks.project", "worker",
-        "-c", str(concurrency), "-l", "WARNING", "-n", f"bench-{unique}@here", "-Q", queue,
+        "-c", str(concurrency), "-l", "WARNING", "-Q", queue, "-n",
     ]  # fmt: skip
-    worker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    names = [f"bench-{unique}-{number}@here" for number in range(workers)]
+    started = [
+        subprocess.Popen([*command, name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for name in names
+    ]
     try:
+        wait_until(lambda: len(module.app.control.ping(names, timeout=0.5)) == workers)
         module.nothing.apply_async().get(timeout=30)
         yield module
     finally:
-        worker.terminate()
-        worker.wait(60)
+        for worker in started:
+            worker.terminate()
+        for worker in started:
+            worker.wait(60)
         _clean(unique)
 
 

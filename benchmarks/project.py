@@ -1,4 +1,4 @@
-"""The Celery project that is measured: our tasks, plain ones, and the ``self.retry(countdown=2)`` recipe."""
+"""The Celery project that is measured: our tasks, plain ones, and the recipes that a user would write."""
 
 from __future__ import annotations
 
@@ -63,6 +63,17 @@ def recipe(self: Any, job_id: str | None = None) -> Any:
     if job["status"] not in ("completed", "failed", "cancelled"):
         raise self.retry(countdown=2)
     return job
+
+
+@app.task(bind=True, max_retries=None, rate_limit="120/m")
+def paced_recipe(self: Any, composition: dict[str, Any]) -> str:
+    """What a user would write against the limit per minute: Celery's own, for each worker, and a retry on 429."""
+    url = app.conf.framelane["base_url"] + "/v1/renders"
+    headers = {"Authorization": f"Bearer {app.conf.framelane['api_key']}"}
+    answer = requests.post(url, json=composition, headers=headers, timeout=30)
+    if answer.status_code == 429:
+        raise self.retry(countdown=int(answer.headers["Retry-After"]))
+    return str(answer.json()["id"])
 
 
 if os.environ.get("BENCH_INSTANT_HTTP"):

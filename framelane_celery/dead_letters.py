@@ -168,8 +168,18 @@ def _outside_its_chord(options: Mapping[str, Any]) -> dict[str, Any]:
     """Without what would count the task, or a later step of its chain, as a member of a chord that has failed."""
     kept = {name: value for name, value in options.items() if name not in _OF_THE_OLD_CHORD}
     if kept.get("chain"):
-        kept["chain"] = [{**step, "options": _outside_its_chord(step.get("options") or {})} for step in kept["chain"]]
+        kept["chain"] = [_step_outside(step) for step in kept["chain"]]
     return kept
+
+
+def _step_outside(step: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a chain or a chord within the chain, Celery marks the last task, or the body, as the member."""
+    kwargs, kind = dict(step.get("kwargs") or {}), step.get("subtask_type")
+    if kind == "chord" and kwargs.get("body"):
+        kwargs["body"] = _step_outside(kwargs["body"])
+    elif kind == "chain" and kwargs.get("tasks"):
+        kwargs["tasks"] = [*kwargs["tasks"][:-1], _step_outside(kwargs["tasks"][-1])]
+    return {**step, "kwargs": kwargs, "options": _outside_its_chord(step.get("options") or {})}
 
 
 def discard(app: Celery, letter_id: str) -> None:
@@ -204,7 +214,7 @@ def from_line(app: Celery, line: str) -> bool:
     try:
         fields = json.loads(line)
         letter = load_record(
-            id=str(fields["id"]),
+            id=fields["id"],
             until="dead",
             step=int(fields["step"]),
             version=0,
@@ -213,7 +223,7 @@ def from_line(app: Celery, line: str) -> bool:
             request=fields.get("request"),
             state=json.dumps(fields["state"]),
         )
-        _check_types(letter)
+        letter = _checked(letter)
     except ForeignRecord as error:
         raise FramelaneError(f"not a dead letter of format {FORMAT} or older") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -227,14 +237,14 @@ def from_line(app: Celery, line: str) -> bool:
     return move(room, letter.id, lambda old, now: records.restore(old, letter=letter)) is not None
 
 
-def _check_types(letter: Record) -> None:
+def _checked(letter: Record) -> Record:
     """Refuse what would stop every later listing of the room. Raises: ValueError, TypeError."""
-    TypeAdapter(Record).validate_python(asdict(letter), strict=True)
-    call = Call.from_text(letter.call)
-    if not letter.id or not (isinstance(call.args, list) and isinstance(call.kwargs, dict)):
-        raise ValueError("no id, or no arguments")
-    if not (isinstance(call.options, dict) and isinstance((letter.letter or {}).get("at"), (int, float, type(None)))):
-        raise ValueError("no options, or no time")
+    letter = TypeAdapter(Record).validate_python(asdict(letter))
+    call, died_at = Call.from_text(letter.call), (letter.letter or {}).get("at", 0.0)
+    are_shapes = isinstance(call.args, list) and isinstance(call.kwargs, dict) and isinstance(call.options, dict)
+    if not (letter.id and are_shapes and isinstance(died_at, (int, float))):
+        raise ValueError("no id, no call, or no time")
+    return letter
 
 
 # --- the queue ---------------------------------------------------------------------------------------------------

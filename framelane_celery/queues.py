@@ -60,7 +60,11 @@ def retry_queues_to_serve(
 ) -> set[str]:
     """The retry queues that belong to the queues that a worker serves. ``tasks``: our tasks' routes by name."""
     serves = set(serves) - {dead_letter_queue_of(settings)}
-    found = {retry_queue_of(app, settings, name) for name in serves} if settings.retry_queue is None else set()
+    # A worker that is given retry queues by name serves those as they are.
+    plain = {
+        name for name in serves if name.removesuffix(".retry") == name or name.removesuffix(".retry") not in serves
+    }
+    found = {retry_queue_of(app, settings, name) for name in plain} if settings.retry_queue is None else set()
     for name, routes in tasks.items():
         if queue_of(app, name, {}) in serves:
             found |= {settings.retry_queue} if settings.retry_queue else set()

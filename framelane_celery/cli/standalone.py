@@ -64,7 +64,3 @@ def _wait_for_a_signal() -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-if __name__ == "__main__":
-    main()

@@ -75,18 +75,25 @@ def lose(
     """Too many runs in a row have died (`transitions.reclaim` gave up).
 
     A next run says so. If that dies as often again, nothing is run any more: then it is a dead letter, whatever the
-    routes say, for nobody was told.
+    routes say, for nobody was told. What was revoked meanwhile is ended by the watcher.
     """
     if not is_lost(record, now, node) or record.lost_runs < max_lost_runs:
         return None
+    if record.ending:
+        return move_to(record, "start", now, run_id=None)
     if record.outcome == "worker_lost":
         letter = record.letter or _letter(DeadLetter(None, False, {"code": "worker_lost"}), now)
         return move_to(record, "dead", now, run_id=None, finished_at=now, letter={**letter, "at": now})
     entry = history_entry(record, "worker_lost", now, failure)
     lost = replace(record, failure=failure, history=(*record.history, entry), lost_runs=0, run_id=None)
     if isinstance(decision, Retry):
-        # The job, if there is one, is not given up: a new attempt only if nothing was ever posted.
-        again = {} if lost.job_id or lost.request else _next_attempt(lost, new_key=True)
+        # A verdict, or a job, is not given up: a new attempt only if nothing was ever posted. It counts all the same.
+        if record.outcome:
+            again = {"budget_from": record.budget_from - 1, "failure": record.failure}
+        elif record.job_id or record.request:
+            again = {"budget_from": record.budget_from - 1}
+        else:
+            again = _next_attempt(record, new_key=True)
         return move_to(lost, "instant", now + decision.wait_s, **again, retry_queue=decision.queue)
     lost = replace(lost, outcome="worker_lost", lost_runs=1)
     if isinstance(decision, DeadLetter):
@@ -208,8 +215,10 @@ def put_away(record: Record, *, now: float, replayed_as: str | None = None) -> R
 
 
 def restore(record: Record, *, letter: Record) -> Record | None:
-    """A letter comes back from an export. Not over one that was replayed: its work is done, or under way."""
-    if record.until != "done" or (record.letter or {}).get("replayed_as"):
+    """A letter comes back from an export. Not over one that was replayed (it is done, or under way) or revoked."""
+    if record.until != "done" or record.ending or record.outcome == "completed":
+        return None
+    if (record.letter or {}).get("replayed_as"):
         return None
     return replace(letter, version=record.version, step=record.step + 1)
 

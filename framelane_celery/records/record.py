@@ -81,7 +81,7 @@ class Record:
         """The sorted set, by ``due_at``, in which the watcher finds the record; None: nobody has to look."""
         if self.due_at is None:
             return None
-        if self.is_letter and not self.ending:
+        if self.is_letter:
             return "dead" if (self.letter or {}).get("announced") else "dead:new"
         if self.ending or self.until not in ("job", "slot", "release"):
             return "clock"
@@ -95,8 +95,9 @@ class Record:
 
     @property
     def is_letter(self) -> bool:
-        """A dead letter: its task has failed (``dead``), or its pipeline is kept waiting (``release``)."""
-        return self.letter is not None and self.until in ("dead", "release")
+        """A dead letter: its task has failed (``dead``), or its pipeline is kept waiting (``release``). What was
+        revoked is none: the watcher ends it."""
+        return self.letter is not None and self.until in ("dead", "release") and not self.ending
 
     @property
     def attempts_made(self) -> int:

@@ -20,6 +20,11 @@ RESEND_MAX_S: Final = 3600.0
 END_AGAIN_S: Final = 30.0
 """How long the ending of a revoked task may take before it is tried again."""
 
+HINT_AHEAD_S: Final = 45.0
+"""How far a hint goes ahead of the looks that are due, which may be many while the budget of reads is short. Not of
+those that are later than this, so that no flood of hints starves a job; and not so far as to look overdue itself
+(`room.inspect.LATE_S`)."""
+
 _OF_AN_ATTEMPT: Final = (
     "request", "first_post_at", "key_id", "job_id", "job_kind", "job", "outcome", "failure", "letter", "retry_queue",
     "held_at",
@@ -114,10 +119,14 @@ def accept(
 
 
 def pause(record: Record, *, run_id: str, at: float) -> Record | None:
-    """The POST was not answered, or was refused for now: the same bytes and key again at that instant."""
+    """The POST was not answered, or was refused for now: the same bytes and key again at that instant.
+
+    Its place among those who queue for a slot stays: it was called before them.
+    """
     if not is_run(record, run_id):
         return None
-    return move_to(record, "instant", at, pauses=record.pauses + 1, queued_at=None)
+    place = record.queued_at if record.queued_at is not None else record.first_post_at
+    return move_to(record, "instant", at, pauses=record.pauses + 1, queued_at=place)
 
 
 def looked(
@@ -135,10 +144,13 @@ def looked(
 
 
 def hinted(record: Record, *, now: float) -> Record | None:
-    """News that the job may have ended: look now. It says when to look, never what happened."""
+    """News that the job may have ended: look now. It says when to look, never what happened.
+
+    It is written even if the look is due, or under way: the write alone tells the watcher that it came meanwhile.
+    """
     if record.until != "job" or record.ending:
         return None
-    return replace(record, due_at=min(now, record.due_at or now))
+    return replace(record, due_at=min(now - HINT_AHEAD_S, record.due_at or now))
 
 
 def complete(record: Record, *, job: dict[str, Any], now: float, resend_after_s: float) -> Record | None:
@@ -217,7 +229,8 @@ def redo(
         return move_to(record, until, due_at, task=task, call=call, digest=digest, run_id=None, **anew)
     if run_id is None or not is_run(record, run_id):
         return None
-    return move_to(record, until, due_at, task=task, call=call, digest=digest, run_id=None, lost_runs=0)
+    anew = {"run_id": None, "lost_runs": 0, "retry_queue": None}  # not another attempt: back to the task's own queue
+    return move_to(record, until, due_at, task=task, call=call, digest=digest, **anew)
 
 
 def start_replacing(record: Record, *, run_id: str, now: float, lease_s: float) -> Record | None:
@@ -238,11 +251,10 @@ def finish(
     The limit may come before the run has begun: then ``step``, the message's, says that it is this one which failed.
     A tombstone stays behind, without the signature, the bytes and the job. A dead letter keeps them.
     """
-    if record.until == "start" and run_id is None and record.step == step:
-        return bury(record, now)
-    if record.until != "running":
+    is_unbegun = record.until == "start" and run_id is None and record.step == step
+    if record.until != "running" and not is_unbegun:
         return None
-    if record.run_id != run_id if run_id is not None else record.run_node != node:
+    if not is_unbegun and (record.run_id != run_id if run_id is not None else record.run_node != node):
         return None
     if record.letter is not None and not record.ending:
         return move_to(record, "dead", now, run_id=None, finished_at=now, letter={**record.letter, "at": now})

@@ -84,7 +84,9 @@ class RoomState:
 class Store(Protocol):
     """What can be asked of a store. Every method raises RoomError if it is away."""
 
-    room: Room
+    @property
+    def room(self) -> Room:
+        """The room itself, on the store's connections."""
 
     def facts(self) -> RedisFacts | SqlFacts:
         """What kind of a store it is."""

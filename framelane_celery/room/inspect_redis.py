@@ -108,7 +108,7 @@ def _plain(url: str) -> str:
     parts = urlsplit(url)
     database = dict(parse_qsl(parts.query)).get("virtual_host", "0").strip("/") or "0"
     user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
-    return f"unix://{user}{parts.path}?db={database}"
+    return f"unix://{user}localhost{parts.path}?db={database}"  # the host is not read, but keeps the slashes in place
 
 
 def _text(value: Any) -> str | None:

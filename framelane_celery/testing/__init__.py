@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from framelane_celery.testing.ledger import Entry, Ledger
     from framelane_celery.testing.server import FramelaneServer
     from framelane_celery.testing.switches import Switches
+    from framelane_celery.testing.webhooks import Delivered, Deliveries
 
 __all__ = [
     "Cancelled",
     "Clock",
     "Completed",
+    "Delivered",
+    "Deliveries",
     "Entry",
     "Failed",
     "Fault",
@@ -38,6 +41,8 @@ _HOMES = {
     "Cancelled": "jobs",
     "Clock": "clock",
     "Completed": "jobs",
+    "Delivered": "webhooks",
+    "Deliveries": "webhooks",
     "Entry": "ledger",
     "Failed": "jobs",
     "Fault": "faults",

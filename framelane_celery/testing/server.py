@@ -15,7 +15,7 @@ from framelane_celery.testing.api import Api
 from framelane_celery.testing.clock import Clock
 from framelane_celery.testing.faults import Faults
 from framelane_celery.testing.http import Funnel
-from framelane_celery.testing.jobs import Cancelled, Completed, Failed, Outcome, Submission
+from framelane_celery.testing.jobs import Cancelled, Completed, Failed, Outcome, StoredJob, Submission
 from framelane_celery.testing.ledger import Ledger
 from framelane_celery.testing.limits import WINDOW_S, Periods
 from framelane_celery.testing.quota import Quota
@@ -23,6 +23,7 @@ from framelane_celery.testing.storage import Storage
 from framelane_celery.testing.switches import Switches
 from framelane_celery.testing.transport import Connections, listen
 from framelane_celery.testing.views import job_view
+from framelane_celery.testing.webhooks import Delivered, Deliveries, Sender
 from framelane_celery.testing.workspace import Workspace
 
 STOP_TIMEOUT_S = 5.0
@@ -40,6 +41,9 @@ class FramelaneServer:
 
     Two options scale time for tests: `rate_window_s` is the "minute" of the limits per minute, in seconds;
     `quota_period_s` is the "month" of the quota, counted from `start()` on (None: the calendar month).
+
+    `webhook_url` is where the end of each job is told, unless the job has a `webhook_url` of its own; the events are
+    signed with `webhook_secret`. `deliveries` says what they look like, and what goes wrong with them.
     """
 
     def __init__(
@@ -63,6 +67,9 @@ class FramelaneServer:
         quota_render_minutes: float | None = None,
         quota_period_s: float | None = None,
         rate_window_s: float = WINDOW_S,
+        webhook_url: str | None = None,
+        webhook_secret: str = "whsec_local",  # noqa: S107 - of a server for tests
+        deliveries: Deliveries | None = None,
     ) -> None:
         for name, length_s in (("quota_period_s", quota_period_s), ("rate_window_s", rate_window_s)):
             if length_s is not None and length_s <= 0:
@@ -94,6 +101,16 @@ class FramelaneServer:
             per_minute={"renders": renders_per_minute, "tasks": tasks_per_minute, "reads": reads_per_minute},
             window_s=rate_window_s,
         )
+        self.webhook_secret = webhook_secret
+        self._sender = Sender(
+            self.clock,
+            self._workspace.get,
+            self._view,
+            url=webhook_url,
+            secret=webhook_secret,
+            deliveries=deliveries or Deliveries(),
+        )
+        self._workspace.tell = self._sender.watch
         self._connections = Connections()
         self._listener: BaseWSGIServer | None = None
         self._thread: threading.Thread | None = None
@@ -123,6 +140,7 @@ class FramelaneServer:
             self._listener.socket.shutdown(socket.SHUT_RDWR)  # or the next line waits until the accept loop looks up
         self._listener.shutdown()
         self._workspace.close()
+        self._sender.stop(STOP_TIMEOUT_S)
         self._connections.close(STOP_TIMEOUT_S)
         self._thread.join(STOP_TIMEOUT_S)
 
@@ -152,10 +170,15 @@ class FramelaneServer:
     @property
     def jobs(self) -> dict[str, dict[str, Any]]:
         """Every job as the API would show it now, by id, oldest first."""
-        now = self.clock.now()
-        return {
-            job.id: job_view(job, job.life.phase(now), self._storage, self.switches) for job in self._workspace.jobs()
-        }
+        return {job.id: self._view(job) for job in self._workspace.jobs()}
+
+    def _view(self, job: StoredJob) -> dict[str, Any]:
+        return job_view(job, job.life.phase(self.clock.now()), self._storage, self.switches)
+
+    @property
+    def delivered(self) -> list[Delivered]:
+        """The webhooks that were sent, and what was answered, in the order of the answers."""
+        return list(self._sender.delivered)
 
     def finish(self, job_id: str, **output: Any) -> None:
         """Complete a job now; keywords replace members of its output.

@@ -55,6 +55,7 @@ class Workspace:
         self._changed: dict[str, threading.Condition] = {}
         self._keys: dict[str, _Key] = {}
         self._is_closed = False
+        self.tell: Callable[[StoredJob], None] = lambda job: None  # hears of each job that is made, or ended by hand
         clock.on_advance(self.wake)
 
     def open(self) -> None:
@@ -88,6 +89,7 @@ class Workspace:
             self._changed[job.id] = threading.Condition(self._lock)
             if submission.idempotency_key is not None:
                 self._keys[submission.idempotency_key] = _Key(path, fingerprint, job, now)
+            self.tell(job)
             return Accepted(job, False)
 
     def is_known_key(self, key: str | None) -> bool:
@@ -196,6 +198,7 @@ class Workspace:
         ended = replace(job, life=job.life.settle(outcome, now))
         self._jobs[job.id] = ended
         self._changed[job.id].notify_all()
+        self.tell(ended)
         return ended
 
 

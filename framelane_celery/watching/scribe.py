@@ -157,8 +157,13 @@ class Scribe:
         news = job if reported_at is not None else None  # the record keeps what was shown last
         self._watcher.move(
             record.id,
-            lambda old, _: (
-                records.looked(old, job=news, next_look_at=next_look_at, reported_at=reported_at)
+            lambda old, _: (  # a hint that came meanwhile has written: it tells of what this look may not have seen
+                records.looked(
+                    old,
+                    job=news,
+                    next_look_at=next_look_at if old.version == record.version else old.due_at or next_look_at,
+                    reported_at=reported_at,
+                )
                 if old.step == record.step
                 else None
             ),

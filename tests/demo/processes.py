@@ -30,7 +30,7 @@ def process(*command: str, cwd: Path, env: dict[str, str], log: Path) -> Iterato
         child.wait()
 
 
-def said(log: Path, pattern: str, timeout_s: float = 30.0) -> re.Match[str]:
+def said(log: Path, pattern: str, timeout_s: float = 100.0) -> re.Match[str]:
     """Wait until a log says something."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:

@@ -20,7 +20,7 @@ from sqlalchemy import create_engine, text
 from tests.demo.processes import process, said
 from tests.worker.stacks import AMQP, POSTGRES, REDIS
 
-pytestmark = pytest.mark.worker
+pytestmark = [pytest.mark.worker, pytest.mark.timeout(400)]
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "pipeline"
@@ -69,7 +69,7 @@ def served(tmp_path: Path) -> Iterator[dict[str, str]]:
     """`framelane-celery serve`, and the environment that it prints."""
     log, env = tmp_path / "serve.log", {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     program = "from framelane_celery.cli import main; main()"
-    arguments = ("serve", "--port", "0", "--job-seconds", "0.5")
+    arguments = ("serve", "--port", "0", "--job-seconds", "2")
     with process(sys.executable, "-c", program, *arguments, cwd=tmp_path, env=env, log=log):
         exported = said(log, r"export (FRAMELANE_API_KEY=\S+ FRAMELANE_BASE_URL=\S+)\n")[1]
         yield dict(pair.split("=", 1) for pair in exported.split())
@@ -86,7 +86,7 @@ def test_both_pipelines_run_to_their_end(stack: str, name: str, served: dict[str
     with process(sys.executable, "-m", *worker, cwd=tmp_path, env=env, log=worker_log):
         said(worker_log, r" ready\.")
         submit = [sys.executable, str(EXAMPLE / "submit.py"), "sneaker"]
-        ran = subprocess.run(submit, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=90)
+        ran = subprocess.run(submit, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=200)
     assert ran.returncode == 0, ran.stdout + ran.stderr + worker_log.read_text()[-3000:]
     assert "transcribe         PROGRESS" in ran.stdout
     assert "catalogue          SUCCESS" in ran.stdout
@@ -99,7 +99,7 @@ def test_both_pipelines_run_to_their_end(stack: str, name: str, served: dict[str
         "sneaker.catalogue.json",
     }
     assert set(json.loads((published / "sneaker.catalogue.json").read_text())) == sizes
-    counts = requests.get(f"{served['FRAMELANE_BASE_URL']}/_ledger?entries=0", timeout=5).json()["counts"]
+    counts = requests.get(f"{served['FRAMELANE_BASE_URL']}/_ledger?entries=0", timeout=30).json()["counts"]
     assert counts["jobs"] == counts["posts"] == 6
 
 

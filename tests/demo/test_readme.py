@@ -47,6 +47,7 @@ def server() -> Iterator[FramelaneServer]:
 
 
 @pytest.mark.worker
+@pytest.mark.timeout(400)
 def test_the_example_and_the_task_of_ones_own_run(server: FramelaneServer, name: str, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(SHOP.replace("redis://localhost:6379/0", BROKER) + OWN_NAMES.format(name=name))
     (tmp_path / "teaser.py").write_text("import shop\n" + TEASER)
@@ -63,7 +64,7 @@ def test_the_example_and_the_task_of_ones_own_run(server: FramelaneServer, name:
     with process(sys.executable, "-m", *worker, cwd=tmp_path, env=env, log=log):
         said(log, r" ready\.")
         printed = [
-            subprocess.run([sys.executable, script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+            subprocess.run([sys.executable, script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=110)
             for script in ("shell.py", "more.py")
         ]
     assert printed[0].stdout == "sneaker.json\n", printed[0].stderr + log.read_text()[-3000:]

@@ -60,14 +60,11 @@ def make_stack(name: str, folder: Path, server: FramelaneServer, **settings: Any
     plain = {f"tests.worker.project.{task}": {"queue": f"{stack.queue}-plain"} for task in ("note", "ids", "errback")}
     stack.celery["task_routes"] = {**stack.celery["task_routes"], **plain}
     stack.app.conf.task_routes = stack.celery["task_routes"]
+    stack.more_queues += [f"{stack.queue}-plain", f"{stack.queue}-plain.retry"]
     os.environ["TEST_JOURNAL"] = str(stack.journal_file)
     try:
         yield stack
     finally:
-        if name.startswith("rabbitmq"):
-            with stack.app.connection_for_write() as connection:
-                connection.default_channel.queue_delete(f"{stack.queue}-plain")
-                connection.default_channel.exchange_delete(f"{stack.queue}-plain")
         close_backend(stack)
         stack.close()
 
@@ -171,7 +168,7 @@ class Piece:
             until=self.stack.record(self.id).until,
             state=own.state,
             error=own.result if own.failed() else None,
-            result=None if self.kind in ("failing", "revoked") else self.result.get(timeout=5),
+            result=None if self.kind in ("failing", "revoked") else self.result.get(timeout=20),
             tail_id=self.tail_id,
             jobs=self.jobs(server),
             is_same=same_bytes(server)(self.id),
@@ -184,17 +181,17 @@ class Piece:
 def wait_until_over(pieces: list[Piece], timeout_s: float) -> None:
     """All pieces have ended, and their records too."""
 
+    left: list[str] = []  # of this scene: others are played at the same time
+
     def all_over() -> bool:
-        left = [piece.label for piece in pieces if not piece.is_over()]
-        wait_until_over.last = left  # type: ignore[attr-defined]
+        left[:] = [piece.label for piece in pieces if not piece.is_over()]
         return not left
 
     try:
         wait_for(all_over, timeout_s)
     except AssertionError as error:
-        left = wait_until_over.last  # type: ignore[attr-defined]
         raise AssertionError(f"not over within {timeout_s} s: {left}") from error
-    wait_for(pieces[0].stack.is_idle, 25, "records over")
+    wait_for(pieces[0].stack.is_idle, 100, "records over")
 
 
 @contextmanager

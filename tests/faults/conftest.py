@@ -29,7 +29,7 @@ class Stage:
 
     def outcome(self, scene: Scene) -> Any:
         """What a scene came to; waits for it."""
-        return self._played[scene].result(timeout=280)
+        return self._played[scene].result(timeout=580)
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)

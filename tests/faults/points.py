@@ -6,9 +6,9 @@ journal; it is carried out once.
 
 Points of a run      begin bytes post progress accept hold finish, each `:before` and `:after`; body completed
                      after_return (the user's own code); tail:before-result result:stored failure:stored chord:before
-Points of a watcher  lead:after seen; decide shown looked wake resend reclaim publish end, each `:before` and `:after`;
-                     revoked:stored
-Points of a caller   create:after publish:before publish:after
+Points of a watcher  lead:after seen; decide shown looked wake resend reclaim publish end announce announcement
+                     announced, each `:before` and `:after`; revoked:stored
+Points of a caller   create:after publish:before publish:after; replay put_away, each `:before` and `:after`
 """
 
 from __future__ import annotations
@@ -84,6 +84,8 @@ def wrap(owner: Any, name: str, before: Callable[..., None] | None, after: Calla
 
 def transition(old: Record, new: Record, token: int | None) -> str:
     """What a write to the room is called, by what it changes."""
+    if old.is_letter:
+        return _of_a_letter(old, new)
     if old.until == "running":
         if new.until == "running":
             is_clock = threading.current_thread().name == "framelane-clock"
@@ -94,10 +96,16 @@ def transition(old: Record, new: Record, token: int | None) -> str:
     if new.until == "running":
         return "begin"
     if old.until == "job":
-        return "decide" if new.until == "start" else "looked" if new.until == "job" else "end"
+        return {"done": "end", "job": "looked"}.get(new.until, "decide")
     if new.until == "start":
         return "resend" if old.until == "start" else "wake"
     return "end" if new.until == "done" else "queue" if new.until == "slot" else "other"
+
+
+def _of_a_letter(old: Record, new: Record) -> str:
+    if new.is_letter:
+        return "announced" if (new.letter or {}).get("announced") else "announce"
+    return "put_away" if old.until == "dead" else "replay"
 
 
 def _save(when: str) -> Callable[..., None]:
@@ -135,6 +143,12 @@ def arm() -> None:
         "publish",
         lambda app, record, *_: strike("publish:before", record.id),
         lambda app, record, *_: strike("publish:after", record.id),
+    )
+    wrap(
+        wakeups,
+        "announce",
+        lambda app, record, queue: strike("announcement:before", record.id),
+        lambda app, record, queue: strike("announcement:after", record.id),
     )
     wrap(Backend, "mark_as_done", _mark("tail:before-result"), _mark("result:stored"))
     wrap(Backend, "mark_as_failure", None, _mark("failure:stored"))

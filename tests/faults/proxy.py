@@ -16,6 +16,7 @@ class Proxy:
     def __init__(self, host: str, port: int) -> None:
         self._there = (host, port)
         self._listener: socket.socket | None = None
+        self._kept: socket.socket | None = None
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self.port = 0
@@ -26,24 +27,33 @@ class Proxy:
 
     def __exit__(self, *_: object) -> None:
         self.cut()
+        if self._kept is not None:
+            self._kept.close()
 
     def restore(self) -> None:
         """Listen, on the same port as before."""
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self.port))
+        listener, self._kept = self._kept or self._bound(), None
         listener.listen()
         self.port = listener.getsockname()[1]
         self._listener = listener
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
 
+    def _bound(self) -> socket.socket:
+        """A socket that has the port and does not listen: connections are refused, and nobody else gets the port."""
+        kept = socket.socket()
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", self.port))
+        return kept
+
     def cut(self) -> None:
         """Refuse new connections and end those that are open."""
-        if self._listener is not None:
+        with self._lock:
+            listener, self._listener = self._listener, None
+        if listener is not None:
             with suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.close()
-            self._listener = None
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+            self._kept = self._bound()
         with self._lock:
             for one in self._open:
                 with suppress(OSError):
@@ -64,6 +74,10 @@ class Proxy:
                 here.close()
                 continue
             with self._lock:
+                if self._listener is not listener:  # cut meanwhile
+                    here.close()
+                    there.close()
+                    return
                 self._open |= {here, there}
             for one, other in ((here, there), (there, here)):
                 threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()

@@ -30,7 +30,7 @@ def slow_end(seconds: float) -> RenderRequest:
     return RenderRequest.model_validate(composition("slow end"))
 
 
-@shared_task(base=SlowEnd, time_limit=12)
+@shared_task(base=SlowEnd, time_limit=40)  # a limit of each run: the first one must never come near it
 def limited_end(seconds: float) -> RenderRequest:
     """Its `completed` runs into the hard time limit."""
     return RenderRequest.model_validate(composition("limited end"))
@@ -56,7 +56,7 @@ def gives_up_at_the_end(how: str) -> RenderRequest:
     return RenderRequest.model_validate(composition("gives up"))
 
 
-@shared_task(base=FramelaneTask, bind=True, time_limit=8)
+@shared_task(base=FramelaneTask, bind=True, time_limit=20)
 def limited_body(self) -> RenderRequest:
     """Its first body runs into the hard time limit."""
     journal("body", id=self.request.id)

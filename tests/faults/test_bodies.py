@@ -17,7 +17,7 @@ from tests.faults import tasks
 from tests.faults.attack import Scene, by_label, bystander, make_server, make_stack, order, posts_of
 from tests.worker.stacks import wait_for
 
-pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.celery55, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.celery55, pytest.mark.timeout(600)]
 
 LEASE_S, MAX_LOST_RUNS = 15, 2
 OURS = "tests.faults.tasks"
@@ -67,8 +67,8 @@ def _play(name: str, folder: Path) -> dict[str, Ended]:
             if "before it has begun" in label:
                 order(stack, "begin:before", "hang", ids[label])
             call.apply_async()
-        wait_for(lambda: all(stack.record(task_id).is_over for task_id in ids.values()), 120, "all records over")
-        stack.sig("note", tag="last").apply_async().get(timeout=20)  # behind every other plain task
+        wait_for(lambda: all(stack.record(task_id).is_over for task_id in ids.values()), 300, "all records over")
+        stack.sig("note", tag="last").apply_async().get(timeout=60)  # behind every other plain task
 
         def count(event: str, **fields: str) -> int:
             return sum(fields.items() <= note.items() for note in stack.journal(event))

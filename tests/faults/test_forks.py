@@ -36,7 +36,7 @@ def hold():
 threading.Thread(target=hold, daemon=True).start()
 held.wait()
 if os.fork() == 0:
-    signal.alarm(5)
+    signal.alarm(30)
     Job.model_validate({"id": "render_1", "status": "queued"})
     RenderRequest.model_validate({"elements": [{"type": "text", "text": "x", "duration": 1}]})
     TranscribeRequest.model_validate({"source_url": "https://example.com/a.mp4"})
@@ -46,5 +46,5 @@ raise SystemExit(os.waitstatus_to_exitcode(os.wait()[1]))
 
 
 def test_a_forked_child_does_not_wait_for_a_lock_that_a_thread_held() -> None:
-    done = subprocess.run([sys.executable, "-c", HOLD_THE_LOCK_AND_FORK], cwd=ROOT, timeout=30, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", HOLD_THE_LOCK_AND_FORK], cwd=ROOT, timeout=90, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()[-800:]

@@ -19,7 +19,7 @@ from framelane_celery.testing import Entry, Fault, FramelaneServer, Switches, li
 from tests.faults.attack import Scene, by_label, make_server, make_stack, posts_of, same_bytes
 from tests.worker.stacks import wait_for
 
-pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(600)]
 
 CHILDREN = 4
 WINDOW_S = 5.0
@@ -49,6 +49,8 @@ class Scenario(NamedTuple):
     faults: tuple[Fault, ...] = ()
     server: Mapping[str, Any] = MappingProxyType({})
     name: str = "redis"
+    read_timeout_s: float = 30.0
+    """Short where answers are slow on purpose; elsewhere a busy machine must not make a repetition of it."""
 
 
 SCENARIOS = {
@@ -66,6 +68,7 @@ SCENARIOS = {
             Fault("slow", method="POST", probability=0.3, times=3, seed=5, seconds=2.5, accepted=True),
             Fault("garbage", method="POST", probability=0.3, times=3, seed=6, accepted=True),
         ),
+        read_timeout_s=1.5,
     ),
     "reads in trouble": Scenario(
         12,
@@ -77,6 +80,7 @@ SCENARIOS = {
             Fault("slow", method="GET", probability=0.2, seed=5, seconds=2.5),
             Fault("garbage", method="GET", probability=0.2, seed=6),
         ),
+        read_timeout_s=1.5,
     ),
     "429 with Retry-After": Scenario(15, server={"renders_per_minute": 5}),
     "429 without Retry-After": Scenario(
@@ -97,11 +101,11 @@ def _play(label: str, folder: Path) -> Played:
         server._api.renders = ShortWindow(server._api.renders.limit)
         for fault in scenario.faults:
             server.faults.add(fault)
-        settings = {"read_timeout_s": 1.5}
+        settings = {"read_timeout_s": scenario.read_timeout_s}
         stack = opened.enter_context(make_stack(scenario.name, folder, server, framelane=settings))
         opened.enter_context(stack.worker("-c", str(CHILDREN)))
         results = [stack.sig("promo", f"text {number}").apply_async() for number in range(scenario.tasks)]
-        wait_for(lambda: all(result.ready() for result in results), 110, "all results")
+        wait_for(lambda: all(result.ready() for result in results), 300, "all results")
         wait_for(stack.is_idle)
         made = server.ledger.jobs_per_task()
         return Played(
@@ -163,10 +167,9 @@ def test_a_429_brakes_everybody(stage: Any, play: Scene) -> None:
     assert refused
     # In each of the three windows, those may be refused who had begun when the first 429 came: one for each child.
     assert len(refused) <= 3 * CHILDREN
-    first, posted_at = refused[0].at, [entry.at for entry in found.posts]
-    begun = first + 0.5
-    # The first window began with the first POST; until it is over nobody posts.
-    assert not [at for at in posted_at if begun < at < found.posts[0].at + WINDOW_S - 0.1]
+    # The first window began with the first POST; until it is over nobody posts but those.
+    over_at = found.posts[0].at + WINDOW_S - 0.1
+    assert len([entry for entry in found.posts if refused[0].at < entry.at < over_at]) <= CHILDREN
 
 
 @plays("replays show an old state")

@@ -17,7 +17,7 @@ from framelane_celery.testing import Fault, FramelaneServer
 from tests.faults.attack import ARMED, End, Piece, Scene, by_label, make_server, make_stack, order, wait_until_over
 from tests.worker.stacks import Stack, wait_for
 
-pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(600)]
 
 
 class Case(NamedTuple):
@@ -34,7 +34,7 @@ def _refuse_once(stack: Stack, server: FramelaneServer) -> None:
 
 
 def _brake(stack: Stack, server: FramelaneServer) -> None:
-    stack.room.brake("render", 3)
+    stack.room.brake("render", 8)  # longer than a call takes to its begin
 
 
 def _kill_the_child(piece: Piece) -> None:
@@ -79,6 +79,7 @@ def _attack(name: str, label: str, folder: Path) -> Outcome:
         piece = Piece(stack, "x", case.kind)
         if case.by_task:
             order(stack, case.point, "kill worker", piece.id)
+        order(stack, "completed", "hang", piece.id)  # a wake-up that is out must not be done before the worker dies
         queues = ("-Q", f"{stack.queue},{stack.queue}-plain")
         first = opened.enter_context(stack.worker("-c", "1", *queues, *ARMED))
         if case.prepare:
@@ -88,10 +89,10 @@ def _attack(name: str, label: str, folder: Path) -> Outcome:
         piece.call()
         if case.meanwhile and case.meanwhile is not _kill_the_child:
             case.meanwhile(piece)
-        wait_for(lambda: any(note["what"] == "kill worker" for note in stack.journal("struck")), 60, case.point)
+        wait_for(lambda: any(note["what"] == "kill worker" for note in stack.journal("struck")), 100, case.point)
         first.kill()
         opened.enter_context(stack.worker("-c", "1", *queues, name="w2"))
-        wait_until_over([piece], 90)
+        wait_until_over([piece], 200)
         return Outcome(piece.end(server), len(stack.journal("completed")), len(server.ledger.cancels()))
 
 

@@ -18,7 +18,7 @@ from tests.faults.attack import Scene, by_label, make_server, make_stack, order
 from tests.worker.project import composition
 from tests.worker.stacks import REDIS, ROOT, Stack, wait_for
 
-pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(600)]
 
 HOWS = ("purged", "deleted", "never sent")
 TASKS = 5
@@ -34,6 +34,8 @@ def _empty(stack: Stack, how: str) -> None:
         if how == "deleted":
             channel.queue_delete(stack.queue)
         else:
+            # RabbitMQ takes messages in without an answer: they may come later than this.
+            wait_for(lambda: channel.queue_declare(stack.queue, passive=True).message_count == TASKS)
             assert channel.queue_purge(stack.queue) == TASKS
 
 
@@ -49,7 +51,7 @@ def _call_and_die(stack: Stack, task_id: str) -> None:
     order(stack, "create:after", "kill process", task_id)
     script = CALL.format(args=(composition(),), id=task_id)
     caller = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, env={**os.environ, **stack.environment()}, timeout=30
+        [sys.executable, "-c", script], cwd=ROOT, env={**os.environ, **stack.environment()}, timeout=90
     )
     assert caller.returncode == -signal.SIGKILL
 
@@ -68,7 +70,7 @@ def _lose(name: str, how: str, folder: Path) -> dict[str, Any]:
             _empty(stack, how)
         assert {stack.record(id).until for id in ids} == {"start"}
         opened.enter_context(stack.worker("-c", "1"))
-        jobs = [stack.app.AsyncResult(id).get(timeout=60) for id in ids]
+        jobs = [stack.app.AsyncResult(id).get(timeout=180) for id in ids]
         wait_for(stack.is_idle)
         return {
             "jobs": [job["status"] for job in jobs],

@@ -23,7 +23,7 @@ from tests.faults.attack import (
 )
 from tests.worker.stacks import wait_for
 
-pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(600)]
 
 POINTS = dict.fromkeys(["body", "post:before", "post:after", "completed"], "chain")
 
@@ -36,16 +36,16 @@ def _end(name: str, how: str, folder: Path) -> dict[str, End]:
         first = opened.enter_context(stack.worker("-c", str(len(POINTS) + 1), *ARMED))
         go = stack.folder / "go"
         pieces = pieces_of(stack, POINTS, f"wait {go}", "run")
-        wait_for(lambda: {piece.id for piece in pieces} <= struck(stack), 40, "all at their points")
+        wait_for(lambda: {piece.id for piece in pieces} <= struck(stack), 100, "all at their points")
         first.signal(signal.SIGTERM if how == "warm" else signal.SIGQUIT)
         if how == "warm":
-            wait_for(lambda: "Warm shutdown" in first.log, 20)
+            wait_for(lambda: "Warm shutdown" in first.log)
             go.touch()
         assert first.process is not None
-        first.process.wait(40)
+        first.process.wait(100)
         go.touch()
         opened.enter_context(stack.worker("-c", "2", name="w2"))
-        wait_until_over(pieces, 90)
+        wait_until_over(pieces, 180)
         return {piece.label: piece.end(server) for piece in pieces}
 
 

@@ -30,7 +30,7 @@ from tests.faults.attack import (
 )
 from tests.worker.stacks import wait_for
 
-pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(600)]
 
 RUNS = dict.fromkeys(["body", "bytes:after", "post:before", "post:after", "progress:after", "completed"], "chain")
 
@@ -48,20 +48,20 @@ def _stop_and_continue(name: str, point: str, folder: Path) -> Outcome:
         opened.enter_context(bystander(stack))
         first = opened.enter_context(stack.worker("-c", str(len(RUNS) + 1), *ARMED))
         pieces = dict(zip(RUNS, pieces_of(stack, RUNS, "stop", "run"), strict=True))
-        wait_for(lambda: {piece.id for piece in pieces.values()} <= struck(stack), 40, "all runs stopped")
+        wait_for(lambda: {piece.id for piece in pieces.values()} <= struck(stack), 100, "all runs stopped")
         watched = pieces[point] = Piece(stack, f"watcher {point}")
         order(stack, point, "stop", watched.id)
         watched.call()
-        wait_for(lambda: watched.id in struck(stack), 40, "the watcher stopped")
+        wait_for(lambda: watched.id in struck(stack), 100, "the watcher stopped")
         second = opened.enter_context(stack.worker("-c", "2", name="w2"))
-        wait_until_over(list(pieces.values()), 60)
+        wait_until_over(list(pieces.values()), 180)
 
         os.killpg(first.pid, signal.SIGCONT)
         # It has come back to itself when it answers, and its runs have seen that they are not wanted any more.
-        inspect = stack.app.control.inspect(destination=[first.node], timeout=1.0)
-        wait_for(lambda: (inspect.active() or {}).get(first.node) == [], 30, "w1 has nothing to do")
-        wait_for(lambda: "another watcher leads" in first.log, 15)
-        stack.sig("note", tag="last").apply_async().get(timeout=20)
+        inspect = stack.app.control.inspect(destination=[first.node], timeout=5.0)
+        wait_for(lambda: (inspect.active() or {}).get(first.node) == [], 100, "w1 has nothing to do")
+        wait_for(lambda: "another watcher leads" in first.log)
+        stack.sig("note", tag="last").apply_async().get(timeout=60)
         wait_for(stack.is_idle)
         assert second.process is not None
         assert second.process.poll() is None

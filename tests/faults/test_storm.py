@@ -21,7 +21,7 @@ import pytest
 from tests.faults.attack import Piece, bystander, make_server, make_stack, same_bytes, wait_until_over
 from tests.worker.stacks import Stack, Worker, wait_for
 
-pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.worker, pytest.mark.fault, pytest.mark.timeout(600)]
 
 ROUNDS, CHAINS = 10, 10
 
@@ -42,7 +42,7 @@ class Storm:
         before = len(self.stack.journal())
         pieces = [Piece(self.stack, f"{before}-{number}").call() for number in range(CHAINS)]
         moment = before + self.chance.randint(1, 3 * CHAINS)
-        wait_for(lambda: len(self.stack.journal()) >= moment, 40, "work to shoot at")
+        wait_for(lambda: len(self.stack.journal()) >= moment, 100, "work to shoot at")
         time.sleep(self.chance.uniform(0, 0.2))
         self.shoot(kind)
         return pieces
@@ -50,7 +50,7 @@ class Storm:
     def shoot(self, kind: str) -> None:
         victim = self.chance.choice([worker for worker in self.workers if worker not in self.busy()])
         if kind == "child":
-            os.kill(self.chance.choice(victim.children()), signal.SIGKILL)
+            os.kill(self.chance.choice(wait_for(victim.children)), signal.SIGKILL)
         else:
             victim.kill()
             self.down.append((victim, self.starting.submit(victim.start)))
@@ -76,10 +76,10 @@ def storm(name: str, folder: Path, seed: int) -> None:
         pieces = [piece for kind in kinds for piece in under_fire.round(kind)]
         last_shot = time.monotonic()
         wait(start for _, start in under_fire.down)
-        wait_until_over(pieces, 100)
+        wait_until_over(pieces, 300)
         after_s = time.monotonic() - last_shot
 
-        assert all(piece.result.get(timeout=5)["metadata"]["celery_task_id"] == piece.tail_id for piece in pieces)
+        assert all(piece.result.get(timeout=20)["metadata"]["celery_task_id"] == piece.tail_id for piece in pieces)
         assert [piece.jobs(server) for piece in pieces] == [[1, 1]] * len(pieces)  # 0 lost, 0 paid twice
         assert server.ledger.counts()["jobs"] == 2 * len(pieces) == 200
         is_same = same_bytes(server)
@@ -94,7 +94,8 @@ def storm(name: str, folder: Path, seed: int) -> None:
         )
         for worker in under_fire.workers:
             worker.kill()
-        assert after_s < 75  # two leases, and resends: nothing waited for the visibility timeout
+        # Two leases, and resends, on a slow machine too: nothing waited for the visibility timeout of an hour.
+        assert after_s < 300
 
 
 @pytest.mark.parametrize("seed", [20])

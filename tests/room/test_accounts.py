@@ -80,7 +80,7 @@ def test_a_hold_that_is_on_stays_but_learns_when_it_ends(room: Room, open_again:
     first = room.hold("eu", "quota_exceeded", "ünï 🎬 \"'\\ %s", None)
     assert first == hold_of(open_again(), "eu") == Hold("eu", "quota_exceeded", "ünï 🎬 \"'\\ %s", first.since, None)
     assert first.is_on
-    assert 0 <= room.read("x")[1] - first.since < 5
+    assert 0 <= room.read("x")[1] - first.since < 60
     assert room.hold("eu", "quota_exceeded", "again") == first
     assert room.hold("eu", "unauthorized", "another", 1e9) == first  # its end is not the first one's
     known = room.hold("eu", "quota_exceeded", "again", 1_900_000_000.123456)
@@ -144,7 +144,7 @@ def test_holds_are_sorted_and_come_with_the_clock(room: Room) -> None:
     assert [hold.account for hold in holds] == sorted(ACCOUNTS)
     assert {hold._replace(released_at=None) for hold in holds} == set(made)
     assert [hold.account for hold in holds if not hold.is_on] == ["ab"]
-    assert 0 <= now - made[-1].since < 5
+    assert 0 <= now - made[-1].since < 60
     assert room.purge() == 0
     assert room.holds()[0] == holds
     for account in ACCOUNTS:

@@ -118,8 +118,8 @@ def test_the_clock_is_the_servers_and_advances(room: Room, open_again: Open) -> 
     first = room.read("x")[1]
     time.sleep(0.01)
     second = open_again().read("x")[1]
-    assert 0 < second - first < 5
-    assert abs(first - time.time()) < 5
+    assert 0 < second - first < 60
+    assert abs(first - time.time()) < 60
 
 
 def test_move_gives_up_only_when_the_transition_says_so(room: Room, open_again: Open, make_record: Make) -> None:
@@ -230,9 +230,9 @@ def test_exactly_so_many_slots_in_any_minute(
         assert read is not None
         assert (read.version, read.step) == ((1, 1) if answer == "saved" else (0, 0))
     losers = [record for record, answer in zip(mine, answers, strict=True) if answer == "no_slot"]
-    store.age_slots(namespace, "render", SLOT_WINDOW_S - 2)
+    store.age_slots(namespace, "render", SLOT_WINDOW_S - 20)
     assert room.save(losers[0], losers[0], claim=RENDER) == "no_slot"
-    store.age_slots(namespace, "render", 2.1)
+    store.age_slots(namespace, "render", 20.1)
     assert room.slots_free("render", 3) == 3
     assert [room.save(loser, loser, claim=RENDER) for loser in losers[:4]] == ["saved"] * 3 + ["no_slot"]
 
@@ -276,9 +276,9 @@ def test_a_brake_stops_everyone_and_the_longer_one_stays(room: Room, open_again:
 
 def test_a_brake_ends(room: Room, make_record: Make) -> None:
     old = put(room, make_record())
-    room.brake("render", 0.1)
+    room.brake("render", 2)
     assert room.slots_free("render", 3) == 0
-    time.sleep(0.15)
+    time.sleep(2.1)
     assert room.slots_free("render", 3) == 3
     assert room.save(old, old, claim=RENDER) == "saved"
 
@@ -600,5 +600,5 @@ def test_a_store_that_is_away_is_a_room_error_at_once_and_shows_no_password(stor
             call()
         shown = "".join(traceback.format_exception(caught.value))
         assert store.name == "sqlite" or "s3cret-pw" not in shown  # there it is part of the path
-    assert time.monotonic() - started_at < 10
+    assert time.monotonic() - started_at < 40  # each of them would wait for a timeout of 5 s
     room.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from framelane_celery.monitoring import has_news, progress_meta, shown_args, shown_kwargs
-from framelane_celery.records import Record
+from framelane_celery.records import Record, Until
 
 SIGNED = "https://cdn.example.com/out.mp4?signature=sesame&expires=1"
 
@@ -30,6 +30,47 @@ def test_the_meta_has_the_keys_that_the_design_promises() -> None:
         "submitted_at": 10.0,
         "next_look_at": 12.0,
     }
+
+
+LETTER = {"at": 1.0, "queue": "n.dead", "route": {}, "keep_waiting": True, "announced": False}
+BROKE = {"code": "internal", "message": f"it broke at {SIGNED}"}
+SPENT = {"code": "quota_exceeded", "message": "spent"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "description"),
+    [
+        ({"until": "slot"}, "queued for a submit slot"),
+        ({"until": "slot", "failure": BROKE}, "queued for a submit slot"),
+        ({"until": "job", "job": {"status": "queued"}}, "queued"),
+        ({"until": "job", "job": {"status": "processing", "progress_stage": "encoding"}}, "processing: encoding"),
+        ({"until": "job", "job": {"status": "queued"}, "failure": BROKE, "attempt": 2}, "queued"),
+        ({"until": "instant"}, "waits for its time"),
+        ({"until": "instant", "failure": BROKE, "attempt": 2}, "attempt 2 after internal"),
+        ({"until": "release", "failure": SPENT}, "on hold: quota_exceeded"),
+        ({"until": "release", "failure": BROKE, "letter": LETTER}, "dead letter, kept waiting: internal"),
+    ],
+)
+def test_what_is_waited_for_is_said_in_one_line(fields: dict[str, object], description: str) -> None:
+    record = Record(id="t", task="framelane.render", call="", digest="", **fields)
+    meta = progress_meta(record)
+    assert (meta["description"], meta["until"], meta["pending"]) == (description, fields["until"], False)
+    assert "sesame" not in str(meta)
+
+
+@pytest.mark.parametrize(
+    ("until", "next_look_at"), [("instant", 30.0), ("job", 12.0), ("release", 12.0), ("slot", 12.0)]
+)
+def test_the_next_look_is_an_instant_of_the_clock_or_of_the_watchers(until: Until, next_look_at: float) -> None:
+    record = Record(id="t", task="framelane.render", call="", digest="", until=until, due_at=30.0)
+    assert progress_meta(record, 12.0)["next_look_at"] == next_look_at
+
+
+def test_a_new_attempt_shows_nothing_of_the_old_job() -> None:
+    record = Record(id="t", task="x", call="", digest="", until="instant", attempt=2, failure=BROKE, job_kind="render")
+    meta = progress_meta(record)
+    assert (meta["job_id"], meta["status"], meta["percent"], meta["submitted_at"]) == (None, None, 0, None)
+    assert (meta["attempt"], meta["job_kind"]) == (2, "render")
 
 
 @pytest.mark.parametrize(

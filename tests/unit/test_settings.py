@@ -47,8 +47,14 @@ def test_defaults():
         "connect_timeout_s": 5,
         "read_timeout_s": 30,
         "deadline_s": 21600,
+        "hold_max_s": 35 * 86400,
         "cancel_on_timeout": True,
         "cancel_on_revoke": True,
+        "routes": (),
+        "retry_queue": None,
+        "dead_letter_queue": None,
+        "dead_letters_alarm": 1000,
+        "spend_guard": {"max_attempts": None, "submissions_per_day": None, "minutes_per_day": None},
         "renders_per_minute": 120,
         "media_tasks_per_minute": 300,
         "reads_per_minute": 240,
@@ -127,6 +133,65 @@ def test_an_unknown_key_is_refused_with_the_nearest_name(key, said):
 )
 def test_a_bad_value_is_refused_by_name(conf, said):
     assert said in refusal(conf)
+
+
+@pytest.mark.parametrize(
+    ("conf", "said"),
+    [
+        ({"routes": {"code": "*"}}, "routes must be a list of rules, not dict"),
+        ({"routes": [{"action": "drop"}]}, "routes[0].action: Input should be"),
+        ({"routes": [{"action": "fail"}, {"action": "retry"}]}, "routes[1] is never reached"),
+        (
+            {"routes": [{"action": "retry", "max_attempt": 3}]},
+            "unknown key 'max_attempt'; did you mean 'max_attempts'?",
+        ),
+        ({"retry_queue": " q"}, "retry_queue: ' q' is no name for a queue"),
+        ({"retry_queue": 7}, "retry_queue: Input should be a valid string"),
+        ({"dead_letter_queue": "q\n"}, "dead_letter_queue: 'q\\n' is no name for a queue"),
+        ({"dead_letter_queue": "q" * 201}, "dead_letter_queue: "),
+        ({"hold_max_s": 0}, "hold_max_s: Input should be greater than 0"),
+        ({"hold_max_s": float("nan")}, "hold_max_s: Input should be a finite number"),
+        ({"dead_letters_alarm": 0}, "dead_letters_alarm: Input should be greater than or equal to 1"),
+        ({"dead_letters_alarm": 1.5}, "dead_letters_alarm: Input should be a valid integer"),
+        ({"spend_guard": 7}, "spend_guard: "),
+        ({"spend_guard": {"max_attempts": 0}}, "spend_guard.max_attempts: "),
+        ({"spend_guard": {"submissions_per_day": -1}}, "spend_guard.submissions_per_day: "),
+        ({"spend_guard": {"minutes_per_day": 0}}, "spend_guard.minutes_per_day: "),
+        ({"spend_guard": {"minutes_per_day": float("inf")}}, "spend_guard.minutes_per_day: "),
+        ({"spend_guard": {"minutes": 5}}, "spend_guard.minutes: "),
+        ({"spend_guard": {"minutes": SECRET}}, "spend_guard.minutes: "),
+        ({"spend_guard": {"max_attempts": [SECRET]}}, "spend_guard.max_attempts: "),
+        ({"hold_max_s": SECRET}, "hold_max_s: "),
+        ({"dead_letter": "q"}, "unknown key 'dead_letter'; did you mean"),
+    ],
+)
+def test_what_is_wrong_about_failures_is_refused_by_name(conf, said):
+    assert said in refusal(conf)
+
+
+def test_what_becomes_of_failures_may_be_set():
+    settings = make_settings(
+        {
+            "routes": [{"code": "internal", "action": "retry", "max_attempts": 2}, {"action": "fail"}],
+            "retry_queue": "retries",
+            "dead_letter_queue": "shop letters",
+            "hold_max_s": 3600,
+            "dead_letters_alarm": 5,
+            "spend_guard": {"max_attempts": 3, "minutes_per_day": 90},
+        }
+    )
+    assert [route.action for route in settings.routes] == ["retry", "fail"]
+    assert (settings.retry_queue, settings.dead_letter_queue) == ("retries", "shop letters")
+    assert (settings.hold_max_s, settings.dead_letters_alarm) == (3600, 5)
+    assert (settings.spend_guard.max_attempts, settings.spend_guard.minutes_per_day) == (3, 90)
+
+
+@pytest.mark.parametrize(
+    ("guard", "counts"),
+    [({}, False), ({"max_attempts": 3}, False), ({"submissions_per_day": 9}, True), ({"minutes_per_day": 0.5}, True)],
+)
+def test_only_caps_of_a_day_are_counted(guard, counts):
+    assert make_settings({"spend_guard": guard}).spend_guard.counts is counts
 
 
 def test_what_is_no_dict_is_refused():
@@ -239,6 +304,11 @@ def test_a_changed_configuration_is_seen(app, monkeypatch):
     assert settings_of(app).api_key.get_secret_value() == "fl_2"
     app.conf.framelane = {"api_key": "fl_1"}
     assert settings_of(app) == settings
+    app.conf.framelane["routes"] = [{"action": "fail"}]
+    assert settings_of(app).routes[0].action == "fail"
+    app.conf.framelane["routes"][0]["action"] = "dead_letter"  # deep in place
+    assert settings_of(app).routes[0].action == "dead_letter"
+    del app.conf.framelane["routes"]
     monkeypatch.setenv("FRAMELANE_BASE_URL", "http://localhost:1")
     assert settings_of(app).base_url == "http://localhost:1"
     app.conf.broker_url = "redis://other/0"
@@ -282,6 +352,8 @@ def test_settings_and_client_do_not_import_celery():
 def test_equal_settings_are_equal_keys():
     assert hash(make_settings({"api_key": "fl_1"})) == hash(make_settings({"api_key": "fl_1"}))
     assert FramelaneSettings() == FramelaneSettings()
+    routes = {"routes": [{"action": "fail"}], "spend_guard": {"max_attempts": 2}}
+    assert hash(make_settings(routes)) == hash(make_settings(routes))
 
 
 def test_settings_built_by_hand_quote_no_value_either():

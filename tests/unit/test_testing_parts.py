@@ -128,7 +128,7 @@ def test_a_virtual_clock_stands_still_and_a_real_one_can_be_moved_ahead() -> Non
     virtual.advance(2.5)
     real.advance(100)
     assert virtual.now() == 7.5
-    assert 105 <= real.now() < 110
+    assert 105 <= real.now() < 165
     assert (virtual.real_seconds_until(9), real.real_seconds_until(6)) == (None, 0.0)
     with pytest.raises(ValueError, match="does not go back"):
         virtual.advance(-1)
@@ -243,7 +243,7 @@ def test_serve_says_where_it_is_and_stops_on_ctrl_c() -> None:
         said = [process.stdout.readline() for _ in range(4)]
         assert f'"api_key": "fl_mine", "base_url": "{base_url}"' in said[1]
         headers = {"Authorization": "Bearer fl_mine"}
-        assert requests.get(f"{base_url}/v1/renders", headers=headers, timeout=5).json()["data"] == []
+        assert requests.get(f"{base_url}/v1/renders", headers=headers, timeout=30).json()["data"] == []
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == "Stopped after 1 requests.\n"
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0

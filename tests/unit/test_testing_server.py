@@ -44,7 +44,7 @@ class Caller(requests.Session):
 
     def request(self, method: Any, url: Any, *args: Any, **named: Any) -> requests.Response:
         address = f"{self.server.base_url}{url}" if url.startswith("/") else url
-        return super().request(method, address, *args, **{"timeout": 10, **named})
+        return super().request(method, address, *args, **{"timeout": 60, **named})
 
     def submit(self, body: Any = None, *, key: str | None = None, path: str = "/v1/renders") -> requests.Response:
         headers = {} if key is None else {"Idempotency-Key": key}
@@ -294,9 +294,9 @@ def test_a_virtual_clock_ends_long_polls(api: Caller) -> None:
     job_id = api.submit().json()["id"]
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(api.get, f"/v1/renders/{job_id}?wait=20")
-        assert api.server.ledger.wait_until(lambda ledger: ledger.long_polls == 1)
+        assert api.server.ledger.wait_until(lambda ledger: ledger.long_polls == 1, 60)
         api.server.clock.advance(11)
-        assert held.result(5).json()["status"] == "completed"
+        assert held.result(60).json()["status"] == "completed"
 
 
 def hold_long_polls(api: Caller, count: int) -> tuple[list[threading.Thread], list[str], list[str]]:
@@ -310,17 +310,17 @@ def hold_long_polls(api: Caller, count: int) -> tuple[list[threading.Thread], li
     threads = [threading.Thread(target=poll, args=(job_id,)) for job_id in job_ids]
     for thread in threads:
         thread.start()
-    assert api.server.ledger.wait_until(lambda ledger: ledger.long_polls == count, 5)
+    assert api.server.ledger.wait_until(lambda ledger: ledger.long_polls == count, 60)
     return threads, job_ids, answers
 
 
 def test_a_hundred_and_twenty_long_polls_are_held_at_once_and_each_wakes_for_its_own_job(api: Caller) -> None:
     threads, job_ids, answers = hold_long_polls(api, 120)
     api.server.finish(job_ids[7])
-    assert api.server.ledger.wait_until(lambda ledger: ledger.long_polls == 119)
+    assert api.server.ledger.wait_until(lambda ledger: ledger.long_polls == 119, 60)
     api.server.clock.advance(11)
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
     assert answers == ["completed"] * 120
 
 
@@ -329,9 +329,9 @@ def test_the_server_stops_at_once_with_long_polls_in_flight() -> None:
         threads, _, answers = hold_long_polls(api, 20)
         began = time.monotonic()
         api.server.stop()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10  # they could be held for 25 s
         for thread in threads:
-            thread.join(5)
+            thread.join(60)
         assert len(answers) == 20  # let go with an answer, not cut off
         with pytest.raises(requests.ConnectionError):
             api.get("/v1/capabilities")
@@ -342,9 +342,9 @@ def test_wait_can_be_unknown_to_the_server() -> None:
     with serving(outcome=lambda _: Never(), switches=Switches(has_wait=False)) as api:
         job_id = api.submit().json()["id"]
         began = time.monotonic()
-        assert api.get(f"/v1/renders/{job_id}?wait=5").status_code == 200
-        assert time.monotonic() - began < 2
-        assert api.server.ledger.reads()[-1].wait_s == 5.0
+        assert api.get(f"/v1/renders/{job_id}?wait=25").status_code == 200
+        assert time.monotonic() - began < 15
+        assert api.server.ledger.reads()[-1].wait_s == 25.0
 
 
 @pytest.mark.parametrize("wait", ["26", "-1", "soon", "nan"])
@@ -899,10 +899,10 @@ def test_a_slow_answer_can_outlast_the_reader(api: Caller) -> None:
     api.server.faults.add(Fault("slow", seconds=30, path="/v1/renders/*"))
     job_id = api.submit().json()["id"]
     with pytest.raises(requests.ReadTimeout):
-        api.get(f"/v1/renders/{job_id}", timeout=0.1)
+        api.get(f"/v1/renders/{job_id}", timeout=(60, 0.1))
     began = time.monotonic()
     api.server.stop()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 15
 
 
 def test_chance_is_seeded() -> None:
@@ -1003,5 +1003,5 @@ def test_servers_come_and_go() -> None:
             assert api.submit().status_code == 202
     left = [thread for thread in threading.enumerate() if thread not in before]
     for thread in left:
-        thread.join(5)
+        thread.join(60)
     assert not any(thread.is_alive() for thread in left)

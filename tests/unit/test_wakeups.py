@@ -253,3 +253,59 @@ def test_instants(app: Celery) -> None:
     soon = wakeups.instant_of(app, 10)
     assert soon is not None
     assert 9 < soon - app.now().timestamp() <= 10
+
+
+# --- retries and letters -----------------------------------------------------------------------------------------
+
+
+def test_a_retry_is_published_to_its_queue_and_to_no_other(
+    app: Celery, task: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"queue": "renders", "priority": 4, "headers": {"x-mine": "kept"}}
+    record = record_of(wakeups.call_of(task, ("a",), {}, options), step=5, retry_queue="renders.retry")
+    message = sent(app, record, monkeypatch)
+    assert message["options"]["queue"].name == "renders.retry"
+    assert (message["options"]["priority"], message["headers"]["x-mine"]) == (4, "kept")
+    assert message["headers"]["framelane"] == {"step": 5}
+
+
+def test_a_retry_leaves_the_exchange_and_key_of_its_call(
+    app: Celery, task: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would go past its queue, to wherever the first message went."""
+    options = {"exchange": "media", "routing_key": "video.long"}
+    record = record_of(wakeups.call_of(task, (), {}, options), retry_queue="renders.retry")
+    message = sent(app, record, monkeypatch)["options"]
+    assert (message["queue"].name, message.get("exchange"), message.get("routing_key")) == ("renders.retry", None, None)
+
+
+def test_a_retry_queue_is_known_even_where_the_app_makes_none(
+    app: Celery, task: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.conf.task_create_missing_queues = False
+    record = record_of(wakeups.call_of(task, (), {}, {}), retry_queue="renders.retry")
+    assert sent(app, record, monkeypatch)["options"]["queue"].name == "renders.retry"
+
+
+def test_a_letters_message_says_what_a_tool_may_read_and_no_more(
+    app: Celery, task: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caught: dict[str, Any] = {}
+
+    def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> None:
+        caught.update(name=name, body=message.body, headers=message.headers, options=options)
+
+    monkeypatch.setitem(app.amqp.__dict__, "send_task_message", send_task_message)
+    signed = "https://cdn.example.com/a.mp4?signature=sesame"
+    call = wakeups.call_of(task, ({"text": "sesame"}, signed), {"source": signed}, {"queue": "renders"})
+    letter = {"at": 9.5, "queue": "shop.dead", "route": {"code": "*"}, "keep_waiting": False, "announced": False}
+    failure = {"code": "source_not_found", "message": f"{signed} is gone"}
+    record = record_of(call, until="dead", step=7, due_at=9.5, letter=letter, failure=failure, request="sesame")
+    wakeups.announce(app, record, "shop.dead")
+    assert caught["name"] == "framelane.replay"
+    assert caught["options"]["queue"].name == "shop.dead"
+    args, kwargs, canvas = caught["body"]
+    assert (args, kwargs) == (("the-id", 7), {"task": task.name, "code": "source_not_found", "at": 9.5})
+    assert not any(canvas.values())
+    assert caught["headers"]["ignore_result"] is True
+    assert "sesame" not in json.dumps(caught, default=str)

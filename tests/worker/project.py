@@ -303,9 +303,9 @@ def parent_of(text: str = "hello") -> RenderRequest:
     return RenderRequest.model_validate(composition(text))
 
 
-@shared_task(base=Watched, soft_time_limit=1)
+@shared_task(base=Watched, soft_time_limit=4)
 def hurried(text: str = "hello", sleep_s: float = 0) -> RenderRequest:
-    """Has one second for each run."""
+    """Has four seconds for each run: enough for one that nothing holds up, on a slow machine too."""
     reach("body")
     time.sleep(sleep_s)
     return RenderRequest.model_validate(composition(text))
@@ -319,3 +319,55 @@ class Impatient(FramelaneTask):
 @shared_task(base=Impatient)
 def impatient(**metadata: str) -> RenderRequest:
     return RenderRequest.model_validate(composition("soon", **metadata))
+
+
+# --- routes ------------------------------------------------------------------------------------------------------
+
+
+def runs(event: str) -> int:
+    """How often the running task has noted this before."""
+    lines = Path(os.environ["TEST_JOURNAL"]).read_text().splitlines()
+    notes = [json.loads(line) for line in lines]
+    return sum(note["event"] == event and note["id"] == current_task.request.id for note in notes)
+
+
+def _refused(self, times: int = 1, label: str = "hello") -> RenderRequest:
+    journal("refused", queue=self.request.delivery_info["routing_key"])
+    if runs("refused") > times:
+        return RenderRequest.model_validate(composition(label))
+    source = {"type": "video", "source_url": "http://files.example.com/not-public.mp4"}
+    return RenderRequest.model_validate({"elements": [source]})
+
+
+for _action in ("again", "spent", "dies", "waits", "fails", "holds"):
+    # The API refuses what its first bodies build (422 invalid_source). A task each, for routes go by the task too.
+    shared_task(base=FramelaneTask, bind=True, name=f"tests.worker.project.refused_{_action}")(_refused)
+
+
+OWN_ROUTES = [
+    {"code": "mine", "action": "retry", "max_attempts": 2, "backoff_s": 0.1, "then": "fail"},
+    {"code": "shared", "kind": "task", "action": "retry"},
+]
+
+
+@shared_task(base=FramelaneTask, routes=OWN_ROUTES)
+def with_routes(**metadata: str) -> RenderRequest:
+    """Has rules of its own before the settings'."""
+    return RenderRequest.model_validate(composition("own routes", **metadata))
+
+
+class Returns(FramelaneTask):
+    abstract = True
+
+    def completed(self, job, *args, **kwargs):
+        journal("second", **_seen(self.request))
+        return job.to_json()
+
+
+@shared_task(base=Returns, bind=True)
+def returning(self, **metadata: str) -> RenderRequest:
+    """Calls ``retry()`` once, in the body of its second attempt."""
+    journal("first", **_seen(self.request))
+    if runs("first") == 2:
+        raise self.retry(countdown=0)
+    return RenderRequest.model_validate(composition("returning", **metadata))

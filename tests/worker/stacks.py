@@ -61,15 +61,15 @@ def make_server(**options: Any) -> FramelaneServer:
     jobs: Counter[str] = Counter()
 
     def outcome(submission: Submission) -> Outcome:
-        task_id = submission.metadata.get("celery_task_id", "")
-        jobs[task_id] += 1
-        return _outcome(submission, jobs[task_id])
+        counted_as = submission.metadata.get("counted_as") or submission.metadata.get("celery_task_id", "")
+        jobs[counted_as] += 1
+        return _outcome(submission, jobs[counted_as])
 
     return FramelaneServer(outcome=outcome, duration=_duration, **options)
 
 
 def _outcome(submission: Submission, number: int) -> Outcome:
-    """How its task's job of that number ends. ``fails`` tells how many of them fail, if not all or none."""
+    """How its task's job of that number ends (``counted_as``: of several tasks together). ``fails``: so many fail."""
     wanted = submission.metadata.get("outcome")
     if number <= int(submission.metadata.get("fails", 0)):
         wanted = "fail"

@@ -51,10 +51,10 @@ def test_a_database_as_result_backend(make_stack: MakeStack, server: FramelaneSe
         chained = chain(render(stack), stack.sig("framelane.transcribe"), stack.sig("note", tag="db")).apply_async()
         waiting = render(stack, outcome="never").apply_async()
         body = chord([render(stack, str(n)) for n in range(3)], stack.sig("ids")).apply_async()
-        assert chained.get(timeout=30)["kind"] == "task"
-        assert len(set(body.get(timeout=30))) == 3
+        assert chained.get(timeout=60)["kind"] == "task"
+        assert len(set(body.get(timeout=60))) == 3
         with pytest.raises(JobFailed):
-            render(stack, outcome="fail").apply_async().get(timeout=20)
+            render(stack, outcome="fail").apply_async().get(timeout=60)
         # celery_facts row 13: every state is stored with the task's request
         stack.until(waiting.id, "job")
         assert (waiting.state, waiting.name, waiting.args[0]["elements"][0]["type"]) == (
@@ -90,11 +90,11 @@ if "migrate" in sys.argv:
     call_command("migrate", verbosity=0)
 if "run" in sys.argv:
     body = chord([render(str(n)) for n in range(8)], ids.s()).apply_async()
-    answers["chord"] = len(set(body.get(timeout=30)))
+    answers["chord"] = len(set(body.get(timeout=60)))
     chained = chain(render(), framelane.transcribe.s(), note.s(tag="dcr")).apply_async()
-    answers["chain"] = chained.get(timeout=30)["kind"]
+    answers["chain"] = chained.get(timeout=60)["kind"]
     failed = render(outcome="fail").apply_async()
-    failed.get(timeout=20, propagate=False)
+    failed.get(timeout=60, propagate=False)
     answers["error"] = [type(failed.result).__name__, failed.result.code]
     waiting = render(outcome="never").apply_async()
     while waiting.state != "PROGRESS":
@@ -118,7 +118,7 @@ def django(stack: Stack, database: str, *what: str) -> Any:
     """Act as the Django project, in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", CLIENT, *what],
-        cwd=ROOT, capture_output=True, text=True, timeout=90, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=200, check=False,
         env={**os.environ, **stack.environment(), **site(database)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -132,6 +132,7 @@ def site(database: str) -> dict[str, str]:
 DCR = {"result_backend": "django-db", "result_extended": True, "cache_backend": "memory"}
 
 
+@pytest.mark.timeout(300)
 def test_django_celery_results(make_stack: MakeStack, server: FramelaneServer, database: str) -> None:
     """celery_facts rows 2 and 13: dcr overwrites any state, and wipes what is stored without a request."""
     stack = make_stack("rabbitmq+redis", server, celery=DCR)
@@ -147,6 +148,7 @@ def test_django_celery_results(make_stack: MakeStack, server: FramelaneServer, d
 
 
 @pytest.mark.celery55
+@pytest.mark.timeout(300)
 def test_a_wake_up_that_comes_four_times_at_once(make_stack: MakeStack, server: FramelaneServer, database: str) -> None:
     """celery_facts row 1: dcr counted a chord's member twice, and its body never ran; the tail ran twice everywhere."""
     stack = make_stack("rabbitmq+redis", server, celery=DCR)
@@ -195,12 +197,12 @@ def test_rpc_for_chains_and_get(make_stack: MakeStack, server: FramelaneServer) 
     with stack.worker("-c", "2"):
         states: list[str] = []
         result = render(stack, seconds="1").apply_async()
-        job = result.get(timeout=20, on_message=lambda message: states.append(message["status"]))
+        job = result.get(timeout=60, on_message=lambda message: states.append(message["status"]))
         assert jobs_of(server, result.id) == [job["id"]]
         assert states[-1] == "SUCCESS"
         assert "PROGRESS" in states
-        assert chain(render(stack), stack.sig("montage")).apply_async().get(timeout=20)["kind"] == "render"
+        assert chain(render(stack), stack.sig("montage")).apply_async().get(timeout=60)["kind"] == "render"
         with pytest.raises(JobFailed):
-            render(stack, outcome="fail").apply_async().get(timeout=20)
+            render(stack, outcome="fail").apply_async().get(timeout=60)
         with pytest.raises(NotImplementedError):
             chord([render(stack)] * 2, stack.sig("ids")).apply_async()

@@ -26,13 +26,13 @@ def test_a_burst_queues_for_slots_in_order_and_makes_no_429(
     stack = make_stack("redis", server, framelane={"renders_per_minute": 3})
     with stack.worker("-c", "1", name="slow"):
         results = [stack.sig("framelane.render", composition(str(n))).apply_async() for n in range(8)]
-        wait_for(lambda: stack.room.waiting("slot:render") == 5, 20, "five wait for a slot")
-        assert [result.get(timeout=20)["status"] for result in results[:3]] == ["completed"] * 3
+        wait_for(lambda: stack.room.waiting("slot:render") == 5, what="five wait for a slot")
+        assert [result.get(timeout=60)["status"] for result in results[:3]] == ["completed"] * 3
         queued, _ = stack.room.due("slot:render", 10)
         assert [record.id for record in queued] == [result.id for result in results[3:]]
     stack.framelane["renders_per_minute"] = 1000
     with stack.worker("-c", "1", name="fast"):
-        assert [result.get(timeout=20)["status"] for result in results] == ["completed"] * 8
+        assert [result.get(timeout=60)["status"] for result in results] == ["completed"] * 8
     ours = {result.id for result in results}
     posts = [entry for entry in server.ledger.posts() if json.loads(entry.body)["metadata"]["celery_task_id"] in ours]
     assert [json.loads(entry.body)["metadata"]["celery_task_id"] for entry in posts] == [r.id for r in results]
@@ -45,16 +45,16 @@ def test_results_and_a_chord_outlive_a_wait_that_is_longer_than_results_are_kept
     """celery_facts row 7: else the member's state and the chord's counters are gone, and the body never runs."""
     ends = {"short": Completed(), "long": Never()}
     with FramelaneServer(outcome=lambda job: ends[job.body["elements"][0]["text"]]) as server:
-        stack = make_stack("redis", server, celery={"result_expires": 3}, framelane={"long_polls": 0})
+        stack = make_stack("redis", server, celery={"result_expires": 6}, framelane={"long_polls": 0})
         with stack.worker("-c", "1"):
             members = [stack.sig("framelane.render", composition(text)) for text in ends]
             result = chord(members, stack.sig("ids")).apply_async()
             long = result.parent.results[1]
-            record = wait_for(lambda: stack.until(long.id, "job"), 20, "the long one waits")
-            silent_until = time.monotonic() + 8
-            wait_for(lambda: long.state == "PROGRESS" and time.monotonic() > silent_until, 20, "its state is kept")
+            record = stack.until(long.id, "job")
+            silent_until = time.monotonic() + 13
+            wait_for(lambda: long.state == "PROGRESS" and time.monotonic() > silent_until, what="its state is kept")
             server.finish(record.job_id)
-            assert len(result.get(timeout=30)) == 2
+            assert len(result.get(timeout=60)) == 2
 
 
 @pytest.mark.parametrize("made", [True, False], ids=["a job was made", "no job was made"])
@@ -84,10 +84,10 @@ def test_a_post_that_is_older_than_its_key_is_looked_for_and_never_repeated(
         wakeups.publish(stack.app, record)
         result = task.AsyncResult(task_id)
         if made:
-            assert result.get(timeout=20)["id"] == job_id
+            assert result.get(timeout=60)["id"] == job_id
         else:
             with pytest.raises(JobFailed, match="not answered") as failed:
-                result.get(timeout=20)
+                result.get(timeout=60)
             assert failed.value.code == "outcome_unknown"
     assert len(server.ledger.jobs_per_task().get(task_id, [])) == int(made)
 
@@ -97,5 +97,5 @@ def test_progress_is_stored_before_the_record_waits(make_stack: Callable[..., St
     stack = make_stack("redis", server, celery={"result_backend": f"tests.worker.noting:NotingBackend+{REDIS}/11"})
     with stack.worker("-c", "1"):
         result = stack.sig("framelane.render", composition()).apply_async()
-        assert result.get(timeout=20)["status"] == "completed"
+        assert result.get(timeout=60)["status"] == "completed"
     assert [note["until"] for note in stack.journal("progress")] == ["running"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from statistics import median
 from typing import Any
 from uuid import uuid4
 
@@ -17,6 +19,7 @@ from celery.exceptions import ChordError, TaskRevokedError
 from framelane_celery import JobCancelled, JobFailed, JobTimedOut, records
 from framelane_celery.records import Record
 from framelane_celery.testing import FramelaneServer, Switches
+from framelane_celery.watching.watcher import LEAD_S
 from tests.worker.project import composition
 from tests.worker.stacks import Stack, Worker, jobs_of, make_server, wait_for
 
@@ -49,13 +52,15 @@ def test_50_waiting_jobs_hold_no_worker(make_stack: MakeStack, pool: str) -> Non
         with stack.worker("-P", pool, "-c", "1"):
             results = [render(stack, str(n), outcome="never").apply_async() for n in range(50)]
             wait_for(lambda: len(server.jobs) == 50 and all(stack.record(one.id).until == "job" for one in results))
-            for _ in range(5):
+            took_s = []
+            for _ in range(9):
                 called_at = time.monotonic()
-                stack.sig("ping").delay().get(timeout=5, interval=0.01)
-                assert time.monotonic() - called_at < 0.5
+                stack.sig("ping").delay().get(timeout=60, interval=0.01)
+                took_s.append(time.monotonic() - called_at)
+            assert median(took_s) < 0.5, took_s  # a busy machine may hold up one of them, a held slot every one
             for job_id in list(server.jobs):
                 server.finish(job_id)
-            assert all(result.get(timeout=30)["status"] == "completed" for result in results)
+            assert all(result.get(timeout=60)["status"] == "completed" for result in results)
 
 
 @pytest.mark.parametrize("pool", ["threads", "gevent"])
@@ -64,7 +69,7 @@ def test_other_pools(make_stack: MakeStack, server: FramelaneServer, pool: str) 
     stack = make_stack("redis", server)
     with stack.worker("-P", pool, "-c", "4"):
         body = chord([render(stack, str(n)) for n in range(3)], stack.sig("montage"), app=stack.app)
-        assert chain(body, stack.sig("publish")).apply_async().get(timeout=30).startswith("render completed")
+        assert chain(body, stack.sig("publish")).apply_async().get(timeout=60).startswith("render completed")
 
 
 # --- what is shown -----------------------------------------------------------------------------------------------
@@ -95,7 +100,10 @@ def test_progress_is_shown_when_it_changes(stack: Stack, server: FramelaneServer
     stack.app.control.revoke(stuck.id)
     assert len([event for event in events if event["type"] == "task-progress" and event["uuid"] == stuck.id]) == 1
     shown = [event for event in events if event["type"] == "task-progress" and event["uuid"] == result.id]
-    assert [event["percent"] for event in shown] == percents[-len(shown) :]
+    told = [event["percent"] for event in shown]
+    assert told == sorted(set(told))
+    assert told[: len(percents) - 1] == percents[1:]  # the first one is the run's own
+    assert len(told) <= len(percents)  # what is stored just before the end may be over before it is read here
     assert {event["hostname"] for event in events if event.get("uuid") == result.id} - {worker.node} <= {
         event["hostname"] for event in events if event["type"] == "task-sent"
     }
@@ -113,7 +121,7 @@ def test_progress_is_shown_when_it_changes(stack: Stack, server: FramelaneServer
 def test_get_tells_progress(stack: Stack) -> None:
     """celery_facts, "Clients": get(on_message=...) delivers PROGRESS."""
     messages: list[dict[str, Any]] = []
-    render(stack, seconds="0.5").apply_async().get(timeout=20, on_message=messages.append)
+    render(stack, seconds="0.5").apply_async().get(timeout=60, on_message=messages.append)
     assert [message["status"] for message in messages][-1] == "SUCCESS"
     assert "PROGRESS" in {message["status"] for message in messages}
 
@@ -146,7 +154,8 @@ def revoked(stack: Stack, server: FramelaneServer, result: Any, job_id: str | No
     assert [note for note in stack.journal("told") if note["id"] == result.id] == []
     monitor = State()
     for event in events:
-        monitor.event(dict(event))
+        if event["type"] != "task-progress":  # PROGRESS is not undone by REVOKED there: celery.states.PRECEDENCE
+            monitor.event(dict(event))
     assert monitor.tasks[result.id].state == "REVOKED"
 
 
@@ -186,7 +195,8 @@ def test_revoked_by_its_stamp(stack: Stack, server: FramelaneServer) -> None:
 @pytest.mark.celery55
 def test_revoked_before_its_start(stack: Stack, server: FramelaneServer) -> None:
     """celery_facts row 8."""
-    result = render(stack).apply_async(countdown=30)
+    stack.sig("ping").delay().get(timeout=60)  # a worker that has just begun may not yet hear what is told to all
+    result = render(stack).apply_async(countdown=60)
     with revoked(stack, server, result, None):
         stack.app.control.revoke(result.id)
     assert jobs_of(server, result.id) == []
@@ -219,7 +229,7 @@ def test_revoked_before_a_restart(make_stack: MakeStack, server: FramelaneServer
     """
     stack = make_stack("redis", server)
     result = chain(render(stack, outcome="never"), stack.sig("note", tag="never")).apply_async().parent
-    queued = render(stack).apply_async(countdown=60)
+    queued = render(stack).apply_async(countdown=300)
     standby = json.dumps({**stack.framelane, "watcher": False})
     with stack.worker("-c", "1", name="w1", TEST_FRAMELANE=standby):
         job_id = job_of(stack, result.id)
@@ -243,7 +253,7 @@ def test_a_revoked_record_of_a_newer_version_stops_nothing(stack: Stack, monkeyp
     stack.app.control.revoke(task_id)
     wait_for(lambda: stack.room.is_revoked([f"id:{task_id}"]))
     results = [render(stack).apply_async(countdown=0.5) for _ in range(2)]  # the clock goes on
-    assert [result.get(timeout=10)["status"] for result in results] == ["completed", "completed"]
+    assert [result.get(timeout=60)["status"] for result in results] == ["completed", "completed"]
 
 
 @on_redis
@@ -264,7 +274,7 @@ def test_a_revoked_member_of_a_chord_ends_as_celerys_own(stack: Stack, server: F
         inspect = stack.app.control.inspect([worker.node], timeout=5)
         wait_for(lambda: task_id in json.dumps(inspect.scheduled(), default=str))
 
-    plain = outcome(stack.sig("note", 1).set(countdown=1.5), stack.sig("note", 1), scheduled)
+    plain = outcome(stack.sig("note", 1).set(countdown=5), stack.sig("note", 1), scheduled)
     ours = outcome(render(stack, outcome="never"), render(stack), lambda task_id: stack.until(task_id, "job"))
     assert ours == plain
     assert plain[:2] == ("REVOKED", ChordError.__name__)
@@ -277,9 +287,9 @@ def test_a_revoked_member_of_a_chord_ends_as_celerys_own(stack: Stack, server: F
 @pytest.mark.celery55
 def test_a_deadline_looks_again_cancels_and_times_out(stack: Stack, server: FramelaneServer) -> None:
     result = stack.sig("impatient", outcome="never").apply_async()
-    job_id = job_of(stack, result.id)
+    [job_id] = wait_for(lambda: jobs_of(server, result.id))  # its record waits for a second only
     with pytest.raises(JobTimedOut) as caught:
-        result.get(timeout=20)
+        result.get(timeout=60)
     assert caught.value.job_id == job_id
     assert server.jobs[job_id]["status"] == "cancelled"
     traffic = [entry.method for entry in server.ledger if job_id in entry.path]
@@ -290,7 +300,7 @@ def test_a_deadline_looks_again_cancels_and_times_out(stack: Stack, server: Fram
 @on_redis
 def test_a_job_that_ends_in_time_is_no_timeout(stack: Stack, server: FramelaneServer) -> None:
     result = stack.sig("impatient", seconds="0.9").apply_async()
-    assert result.get(timeout=20)["status"] == "completed"
+    assert result.get(timeout=60)["status"] == "completed"
 
 
 @on_redis
@@ -299,7 +309,7 @@ def test_a_job_cancelled_in_the_console(stack: Stack, server: FramelaneServer) -
     result = render(stack, outcome="never").apply_async()
     server.cancel(job_of(stack, result.id))
     with pytest.raises(JobCancelled):
-        result.get(timeout=20)
+        result.get(timeout=60)
 
 
 @on_redis
@@ -307,7 +317,7 @@ def test_a_job_that_fails_while_it_is_watched(stack: Stack, server: FramelaneSer
     result = render(stack, outcome="never").apply_async()
     server.fail(job_of(stack, result.id), "asset_timeout", "The asset did not come.")
     with pytest.raises(JobFailed, match="did not come") as caught:
-        result.get(timeout=20)
+        result.get(timeout=60)
     assert caught.value.code == "asset_timeout"
 
 
@@ -318,10 +328,11 @@ def test_a_server_that_ignores_wait(make_stack: MakeStack) -> None:
     with make_server(switches=Switches(has_wait=False)) as server:
         stack = make_stack("redis", server)
         with stack.worker("-c", "1") as worker:
-            assert render(stack, seconds="2").apply_async().get(timeout=20)["status"] == "completed"
-            assert render(stack, seconds="0.5").apply_async().get(timeout=20)["status"] == "completed"
+            assert render(stack, seconds="2").apply_async().get(timeout=60)["status"] == "completed"
+            assert render(stack, seconds="0.5").apply_async().get(timeout=60)["status"] == "completed"
             assert worker.log.count("ignores ?wait") == 1
-            assert len([read for read in server.ledger.reads() if read.query.get("wait")]) == 1
+            # One, or two if the first answer took so long that it could have been a wait.
+            assert 1 <= len([read for read in server.ledger.reads() if read.query.get("wait")]) <= 2
             assert len(server.ledger.reads()) <= 10
 
 
@@ -332,7 +343,7 @@ def test_an_unknown_status_is_not_finished(make_stack: MakeStack) -> None:
             result = render(stack, outcome="never", seconds="12").apply_async()
             wait_for(lambda: (result.info or {}).get("status") == "levitating")
             server.finish(job_of(stack, result.id))
-            assert result.get(timeout=20)["status"] == "completed"
+            assert result.get(timeout=60)["status"] == "completed"
             assert "Traceback" not in worker.log
 
 
@@ -342,10 +353,14 @@ def test_one_worker_leads_and_another_takes_over(make_stack: MakeStack, server: 
     with stack.worker("-c", "1", name="w1") as first, stack.worker("-c", "1", name="w2") as second:
         result = render(stack, outcome="never").apply_async()
         job_id = job_of(stack, result.id)
-        leader, other = (first, second) if ": watching, token" in first.log else (second, first)
-        leader.stop()
-        stopped_at = time.monotonic()
+        leads = ": watching, token"
+        leader = wait_for(lambda: next((each for each in (first, second) if leads in each.log), None))
+        other = second if leader is first else first
+        asked_at = time.monotonic()
+        leader.signal(signal.SIGTERM)
+        wait_for(lambda: leads in other.log)
+        assert time.monotonic() - asked_at < LEAD_S - 2  # what is not handed over ends LEAD_S after its last renewal
+        assert leader.process is not None
+        leader.process.wait(60)
         server.finish(job_id)
-        result.get(timeout=20)
-        assert time.monotonic() - stopped_at < 5
-        assert ": watching, token" in other.log
+        result.get(timeout=60)

@@ -1,0 +1,22 @@
+"""The group `celery -A proj framelane …`. Each module makes commands; here they are put together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from framelane_celery.cli.accounts import estimate, hold, holds, release
+from framelane_celery.cli.dead import dead
+from framelane_celery.cli.doctor import doctor, health
+from framelane_celery.cli.output import Commands
+from framelane_celery.cli.waiting import cancel, progress, waiting
+
+
+@click.group(cls=Commands, name="framelane")
+def framelane(**preload_options: Any) -> None:
+    """Framelane jobs: what waits, dead letters, holds. They talk to the room only, so a broker may be down."""
+
+
+for _command in (waiting, progress, cancel, dead, hold, release, holds, estimate, doctor, health):
+    framelane.add_command(_command)
