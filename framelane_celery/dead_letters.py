@@ -101,6 +101,12 @@ def replay(
     record = find(room, letter_id)
     if step is not None and step != record.step:
         raise NoSuchLetter(f"{letter_id} has moved on since step {step}")
+    if (args is not None or kwargs is not None) and records.has_open_post(record):
+        raise InvalidArguments(
+            f"{letter_id}: its POST was never answered, so there may be a job of the old arguments: replay it as it is "
+            "(the same key finds that job), or discard it and call the task anew",
+            None,
+        )
     call = _edited(app, Call.from_text(record.call), args, kwargs)
     if record.until == "release":
         return _go_on(room, record, call)
@@ -230,7 +236,8 @@ def from_line(app: Celery, line: str) -> bool:
         raise FramelaneError(f"not a dead letter of format {FORMAT} or older: {type(error).__name__}") from error
     _, now = room.read(letter.id)
     queue = dead_letter_queue_of(settings, (letter.letter or {}).get("queue"))
-    told = {"at": now, "route": {}, "keep_waiting": False, **(letter.letter or {}), "queue": queue, "announced": False}
+    known = {"at": now, "route": {}, **(letter.letter or {})}
+    told = {**known, "queue": queue, "keep_waiting": False, "announced": False}
     letter = replace(letter, letter=told, due_at=now, ending=None, run_id=None, resends=0)
     if room.create(letter) is None:
         return True

@@ -45,6 +45,8 @@ def _description(record: Record, status: str | None, stage: str | None) -> str:
         return f"attempt {record.attempt} after {code}" if code else "waits for its time"
     if record.until == "release":
         return f"dead letter, kept waiting: {code}" if record.letter else f"on hold: {code}"
+    if record.until == "start":
+        return "waits for a worker"
     if record.until == "slot":
         return "queued for a submit slot"
     return f"{status}: {stage}" if stage else str(status)

@@ -100,6 +100,8 @@ class Route(BaseModel):
         for key, actions in _ONLY_WITH.items():
             if getattr(self, key) is not None and self.action not in actions:
                 raise ValueError(f"'{key}' goes with action {' or '.join(actions)}, not with {self.action}")
+        if None not in (self.backoff_s, self.backoff_max_s) and self.backoff_max_s < self.backoff_s:  # type: ignore[operator]
+            raise ValueError("'backoff_max_s' must not be less than 'backoff_s'")
         if self.then == self.action:
             raise ValueError(f"'then' must be another action than {self.action}")
         return self
@@ -256,4 +258,6 @@ def decide(
 
 def _wait_s(route: Route, attempts: int, chance: float) -> float:
     first_s = route.backoff_s or BACKOFF_S
-    return full_jitter_s(attempts, chance=chance, first_s=first_s, max_s=route.backoff_max_s or BACKOFF_MAX_S)
+    return full_jitter_s(
+        attempts, chance=chance, first_s=first_s, max_s=route.backoff_max_s or max(first_s, BACKOFF_MAX_S)
+    )

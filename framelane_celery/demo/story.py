@@ -106,6 +106,7 @@ def watch(console: Console, worker: DemoWorker, pipelines: Pipelines) -> Probes:
                 try:
                     probes.take(worker, rows)
                 except ResultTimeout:
+                    worker.check()
                     raise WorkerTrouble(
                         f"the worker does nothing else meanwhile; its log:\n{worker.last_lines()}"
                     ) from None

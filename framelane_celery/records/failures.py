@@ -6,7 +6,6 @@ ones; but while a POST may have made a job that nobody has seen, key and bytes s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -196,13 +195,19 @@ def replay_as(record: Record, *, id: str, call: str, digest: str, now: float) ->
     return replace(again, step=0, key_id=(record.key_id or record.id) if is_same_key else None)
 
 
+def has_open_post(record: Record) -> bool:
+    """Whether a POST of a letter was never answered, so that its next one must have the same key and bytes. But if that
+    is what the operator was told (``outcome_unknown``), a replay is a new submission."""
+    return record.request is not None and record.job_id is None and record.outcome != "outcome_unknown"
+
+
 def _run_again(record: Record, now: float) -> Record:
     """A new attempt with a budget of its own. But a job that has completed is not paid for again, and what was posted
-    and never answered keeps its key; unless that is what the operator was told (``outcome_unknown``)."""
-    record = replace(record, letter=None, failure=None, reported_at=None)
+    and never answered keeps its key."""
+    is_open = has_open_post(record)
+    record = replace(record, letter=None, failure=None, reported_at=None, retry_queue=None)
     if (record.job or {}).get("status") == "completed":
         return move_to(record, "start", now, outcome="completed", lost_runs=0)
-    is_open = record.request is not None and record.job_id is None and record.outcome != "outcome_unknown"
     attempt = _next_attempt(record, new_key=not is_open)
     return to_slot(record, now, **{**attempt, "budget_from": record.attempt + 1})
 
@@ -226,11 +231,6 @@ def restore(record: Record, *, letter: Record) -> Record | None:
 def discard(record: Record, *, now: float) -> Record | None:
     """Throw a letter away. A pipeline that was kept waiting fails now."""
     if record.until == "release" and record.letter is not None and not record.ending:
-        return move_to(record, "start", now, letter=None, outcome=record.outcome or "failed")
+        outcome = record.outcome or "failed"
+        return move_to(record, "start", now, letter=None, retry_queue=None, outcome=outcome)
     return put_away(record, now=now)
-
-
-def letter_fields(record: Record) -> Mapping[str, Any]:
-    """What is shown of a letter without its arguments."""
-    failure, letter = record.failure or {}, record.letter or {}
-    return {"code": failure.get("code"), "message": failure.get("message"), "at": letter.get("at")}

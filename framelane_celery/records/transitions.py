@@ -248,13 +248,17 @@ def finish(
 ) -> Record | None:
     """The end: told by the run itself, or by its worker (``node``) that killed it for its time limit.
 
-    The limit may come before the run has begun: then ``step``, the message's, says that it is this one which failed.
+    The limit may come before the run has begun, or when it has just said what the record waits for: then ``step``, the
+    message's, says that it is this one which failed.
     A tombstone stays behind, without the signature, the bytes and the job. A dead letter keeps them.
     """
-    is_unbegun = record.until == "start" and run_id is None and record.step == step
-    if record.until != "running" and not is_unbegun:
-        return None
-    if not is_unbegun and (record.run_id != run_id if run_id is not None else record.run_node != node):
+    if record.until == "running":
+        is_its_own = record.run_id == run_id if run_id is not None else record.run_node == node
+    else:
+        is_unbegun = record.until == "start" and record.step == step
+        waits_already = record.until in WAITING and step is not None and record.step == step + 2
+        is_its_own = run_id is None and (is_unbegun or (waits_already and record.run_node == node))
+    if not is_its_own:
         return None
     if record.letter is not None and not record.ending:
         return move_to(record, "dead", now, run_id=None, finished_at=now, letter={**record.letter, "at": now})

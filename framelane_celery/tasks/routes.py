@@ -53,6 +53,8 @@ def lost(
     app: Celery, settings: FramelaneSettings, record: Record, now: float, *, node: str | None = None
 ) -> Record | None:
     """A transition: the run has died, so the task is woken; or, if that was once too often, the routes decide."""
+    if not records.is_lost(record, now, node):
+        return None
     again = records.reclaim(record, now=now, max_lost_runs=settings.max_lost_runs, node=node)
     if again is not None:
         return again

@@ -36,6 +36,12 @@ def limited_end(seconds: float) -> RenderRequest:
     return RenderRequest.model_validate(composition("limited end"))
 
 
+@shared_task(base=FramelaneTask, time_limit=20)
+def limited_wait() -> RenderRequest:
+    """Its job does not end."""
+    return RenderRequest.model_validate(composition("held"))
+
+
 @shared_task(base=FramelaneTask, bind=True)
 def gives_up(self, how: str) -> RenderRequest:
     journal("body", id=self.request.id)

@@ -33,6 +33,7 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
     "Reject at the end": (f"{OURS}.gives_up_at_the_end", ["reject"]),
     "the hard limit in the body": ("slow_body", [600]),
     "the hard limit before it has begun": ("slow_body", [0]),
+    "the hard limit when its job was accepted": (f"{OURS}.limited_wait", []),
     "the hard limit at the end": (f"{OURS}.limited_end", [600]),
 }
 
@@ -66,6 +67,8 @@ def _play(name: str, folder: Path) -> dict[str, Ended]:
             call.link_error(stack.sig("errback"))
             if "before it has begun" in label:
                 order(stack, "begin:before", "hang", ids[label])
+            if "was accepted" in label:
+                order(stack, "accept:after", "hang", ids[label])
             call.apply_async()
         wait_for(lambda: all(stack.record(task_id).is_over for task_id in ids.values()), 300, "all records over")
         stack.sig("note", tag="last").apply_async().get(timeout=60)  # behind every other plain task
@@ -133,5 +136,6 @@ def test_a_hard_time_limit_ends_the_task_once(ended: dict[str, Ended], label: st
     one = ended[label]
     assert isinstance(one.result, TimeLimitExceeded)
     assert one.until == "done"
-    assert one.jobs == one.completed == (1 if "end" in label else 0)
+    assert one.jobs == (1 if "end" in label or "accepted" in label else 0)
+    assert one.completed == (1 if "at the end" in label else 0)
     assert (one.errbacks, one.tail) == (1, 0)

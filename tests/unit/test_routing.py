@@ -174,7 +174,7 @@ def test_the_table(name: str) -> None:
         ({}, [10, 20, 40, 80, 160, 320, 600, 600]),
         ({"backoff_s": 1}, [1, 2, 4, 8, 16, 32, 64, 128]),
         ({"backoff_s": 0.5, "backoff_max_s": 3}, [0.5, 1, 2, 3, 3, 3, 3, 3]),
-        ({"backoff_s": 60, "backoff_max_s": 7}, [7, 7, 7, 7, 7, 7, 7, 7]),
+        ({"backoff_s": 900}, [900, 900, 900, 900, 900, 900, 900, 900]),
         ({"backoff_max_s": 86400}, [10, 20, 40, 80, 160, 320, 640, 1280]),
     ],
 )
@@ -329,6 +329,10 @@ BAD: dict[str, tuple[Any, str]] = {
     "an end and then": (
         [{"action": "fail", "then": "hold"}],
         "routes[0]: 'then' goes with action retry or hold, not with fail",
+    ),
+    "a cap below the first wait": (
+        [{"action": "retry", "backoff_s": 60, "backoff_max_s": 7}],
+        "routes[0]: 'backoff_max_s' must not be less than 'backoff_s'",
     ),
     "the same again": ([{"action": "hold", "then": "hold"}], "routes[0]: 'then' must be another action than hold"),
     "then a retry": (

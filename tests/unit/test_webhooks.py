@@ -34,6 +34,7 @@ from framelane_celery.models import Job
 from framelane_celery.records import Record
 from framelane_celery.records.transitions import HINT_AHEAD_S
 from framelane_celery.room import Room, move, room_of
+from framelane_celery.room.inspect import LATE_S
 from framelane_celery.settings import settings_of
 from framelane_celery.testing import Deliveries, FramelaneServer, Never
 from framelane_celery.testing.webhooks import event_body, signature
@@ -155,6 +156,7 @@ MALFORMED = {
     "wrong signature": f"t={NOW:.0f},{WRONG}",
     "upper case": GOOD.upper(),
     "upper-case hex": f"t={NOW:.0f},v1={V1[3:].upper()}",
+    "upper-case hex beside a good one": f"{GOOD},v1={V1[3:].upper()}",
     "one malformed beside a good one": f"{GOOD},v1=abc",
     "cut": GOOD[:-1],
     "longer": GOOD + "0",
@@ -385,6 +387,10 @@ def test_a_body_that_is_no_json_or_no_sane_json_names_no_job(app: Celery, body: 
     assert receive(signed(body), body, app=app) == Received(None, None, is_known=False, is_new=False)
 
 
+def test_a_number_that_is_too_long_for_python_hides_no_job() -> None:
+    assert job_ids_in(b'{"n": ' + b"9" * 5000 + b', "id": "render_1"}') == ["render_1"]
+
+
 def test_what_is_looked_up_of_one_body_is_bounded() -> None:
     started_at = time.process_time()
     for events, found in ((900, 16), (35_000, 0)):
@@ -419,6 +425,7 @@ def test_no_flood_of_hints_starves_a_look_that_is_late(app: Celery, room: Room) 
     move(room, "late", lambda old, now: records.looked(old, job=None, next_look_at=now - HINT_AHEAD_S - 9))
     receive(signed(), BODY, app=app)
     assert [record.id for record in room.due("look", 10)[0]] == ["late", "task-1"]
+    assert HINT_AHEAD_S < LATE_S  # nor does a hint look like a job that nobody looks at
 
 
 def test_a_hint_is_seen_by_who_looks_meanwhile(app: Celery, room: Room) -> None:

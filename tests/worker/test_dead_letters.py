@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import pytest
-from celery import chain, states
+from celery import chain, chord, states
 from celery.exceptions import ChordError
 
 from framelane_celery import JobFailed, dead_letters, operations
@@ -80,6 +80,11 @@ def said(call: Callable[[], Any]) -> Any:
         return error
 
 
+def said_to(stack: Stack, body_id: str) -> list[str]:
+    """What has run of a chord's body and its errback."""
+    return [note["event"] for note in stack.journal() if note["id"] == body_id]
+
+
 # --- letters, in every shape -------------------------------------------------------------------------------------
 
 
@@ -101,6 +106,7 @@ class Post:
     edited: dict[str, tuple[Replay, Any]] = field(default_factory=dict)
     cancelled: tuple[Any, ...] = ()
     result_of_dead: Any = None
+    early_chord: list[Any] = field(default_factory=list)
 
 
 def _versions(stack: Stack) -> list[tuple[str, int, int]]:
@@ -116,13 +122,20 @@ def _letters(opened: ExitStack, folder: Path, name: str) -> Post:
         post.pipes[label] = Pipes(stack, label, lambda code=code: render(stack, code))  # type: ignore[misc]
     to_edit = {code: chain(render(stack, code, 9), stack.sig("note", tag=f"edited {code}")).apply_async()
                for code in ("dies", "waits")}  # fmt: skip
+    body = stack.sig("ids")
+    body.link_error(stack.sig("told"))
+    early = chord(
+        [render(stack, "dies"), stack.sig("framelane.render", composition(outcome="never"))], body
+    ).apply_async()
+    early_letter, late = (member.id for member in early.parent.children)
     for label, pipes in post.pipes.items():
         pipes.wait_until("dead" if label == "dead" else "release")
     post.pipes["dead"].wait_for_ends()
     ids = [task_id for pipes in post.pipes.values() for task_id in pipes.ids]
     stack.until(to_edit["dies"].parent.id, "dead")
     stack.until(to_edit["waits"].parent.id, "release")
-    announced(stack, [*ids, *(one.parent.id for one in to_edit.values())])
+    stack.until(early_letter, "dead")
+    announced(stack, [*ids, early_letter, *(one.parent.id for one in to_edit.values())])
     post.letters = {label: pipes.seen() for label, pipes in post.pipes.items()}
     post.result_of_dead = post.pipes["dead"].alone.result
 
@@ -152,6 +165,11 @@ def _letters(opened: ExitStack, folder: Path, name: str) -> Post:
         replay = dead_letters.replay(stack.app, result.parent.id, args=[composition("right")])
         stack.until(replay.task_id, "done")
         post.edited[code] = (replay, stack.app.AsyncResult(replay.task_id).result)
+    stack.until(dead_letters.replay(stack.app, early_letter).task_id, "done")
+    post.early_chord = [early.state, said_to(stack, early.id)]
+    server.finish(stack.until(late, "job").job_id)
+    stack.until(late, "done")
+    wait_for(lambda: said_to(stack, early.id))
     post.pipes["replayed"].wait_until("done").wait_for_ends()
     post.pipes["discarded"].wait_until("done").wait_for_ends()
     for pair in post.replays["dead"]:
@@ -164,6 +182,7 @@ def _letters(opened: ExitStack, folder: Path, name: str) -> Post:
     operations.cancel(stack.app, waiting.id)
     stack.until(waiting.id, "done")
     over = said(lambda: operations.cancel(stack.app, post.pipes["replayed"].alone.id))
+    post.early_chord += [early.state, said_to(stack, early.id)]
     post.cancelled = (waiting.state, server.jobs[job_id]["status"], over)
     return post
 
@@ -182,7 +201,7 @@ def post(stage: Stage, scene: Scene) -> Post:
 
 @everywhere
 def test_a_letter_is_announced_once_and_nobody_consumes_it(post: Post) -> None:
-    assert post.counts == [14, 14]
+    assert post.counts == [15, 15]
     assert post.consumers == 0
 
 
@@ -212,8 +231,8 @@ def test_what_is_kept_waiting_has_told_nobody(post: Post) -> None:
 def test_listing_a_hundred_times_changes_nothing(post: Post) -> None:
     before, after = post.listed
     assert before == after
-    assert len(before) == 14
-    assert len({letter for letter, _, _ in before}) == 14
+    assert len(before) == 15
+    assert len({letter for letter, _, _ in before}) == 15
 
 
 @everywhere
@@ -271,6 +290,8 @@ def test_a_replay_of_what_has_failed_runs_its_tail_under_a_new_id_outside_its_ch
         assert (old.until, old.letter["replayed_as"]) == ("done", new_id)
         assert not set(keys_of(post.server, old_id)) & set(keys_of(post.server, new_id))
     assert isinstance(pipes.chord.result, ChordError)
+    # Nor is the replay counted for it, where another member has not ended yet.
+    assert post.early_chord == [states.PENDING, [], states.FAILURE, ["told"]]
 
 
 @everywhere

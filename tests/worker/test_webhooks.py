@@ -1,4 +1,4 @@
-"""Webhooks and a real worker: a hint is acted on at once, whatever else is in flight; what is forged changes nothing."""
+"""Webhooks and a real worker: a hint is acted on at once, whatever is in flight; what is forged changes nothing."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def test_a_hint_is_acted_on_within_a_second_and_a_forged_one_never(make_stack: M
     """60 jobs in flight, which is more than are long-polled, and so many that the budget of reads is always spent."""
     deliveries = Deliveries(copies=2, spread_s=0.1, forged=2)
     with make_api(webhook_secret=SECRET, deliveries=deliveries) as server:
-        settings = {"renders_per_minute": 10000, "reads_per_minute": 240, "webhook_secrets": ["whsec_next", SECRET]}
-        stack = make_stack("redis", server, framelane=settings)
+        rates = {"renders_per_minute": 10000, "reads_per_minute": 480, "long_polls": 10}
+        stack = make_stack("redis", server, framelane={**rates, "webhook_secrets": ["whsec_next", SECRET]})
         endpoint.app = stack.app
         render = stack.app.tasks["framelane.render"]
         with stack.worker("-c", "2"):
@@ -111,10 +111,9 @@ def test_a_hint_is_acted_on_within_a_second_and_a_forged_one_never(make_stack: M
 
             def read(is_told: bool) -> list[tuple[float, str, str]]:
                 """Those that were looked at just now, and so are not for a while."""
-                return [one for one in waiting(stack) if by_id[one[1]][1] is is_told and one[0] > 9]
+                return [one for one in waiting(stack) if by_id[one[1]][1] is is_told and one[0] > 5]
 
             wait_for(lambda: len(read(True)) >= 6 and len(read(False)) >= 1, what="some were looked at just now")
-
             _, silent_id, silent_job = read(False)[0]
             silent = by_id[silent_id][0]
             server.finish(silent_job)
@@ -123,17 +122,15 @@ def test_a_hint_is_acted_on_within_a_second_and_a_forged_one_never(make_stack: M
                 forge(endpoint, job_id)
             forge(endpoint, silent_job)
             assert endpoint.received == []
-            took_s = [pick_up_s(server, by_id[task][0], job_id) for _, task, job_id in read(True)[:6]]
+            told_of = read(True)[:6]
+            took_s = [pick_up_s(server, by_id[task][0], job_id) for _, task, job_id in told_of]
             assert not silent.ready()
             assert silent.get(timeout=60, interval=0.01)["status"] == "completed"
             silent_s = time.monotonic() - silent_since
 
             assert median(took_s) < 1, took_s  # a busy machine may hold up one of them
-            assert silent_s > 5, silent_s
-            assert {one.is_known for one in endpoint.received} == {True, False}  # the second copy mostly comes too late
+            assert silent_s > 3, silent_s
+            assert {task for _, task, _, is_new in endpoint.received if is_new} == {task for _, task, _ in told_of}
             assert endpoint.answers[200] == len(endpoint.received)
             assert sum(result.ready() for result in results) == 7  # what was forged ended nothing
-            for _, _, job_id in waiting(stack):
-                server.finish(job_id)
-            assert all(result.get(timeout=60)["status"] == "completed" for result in results)
     assert len(server.ledger.jobs_per_task()) == JOBS
