@@ -83,7 +83,7 @@ def test_called_directly_it_is_a_function(stack: Stack, tmp_path: Any, monkeypat
 
 
 @pytest.mark.fault
-def test_a_killed_worker_on_redis_costs_a_lease_and_not_an_hour(stack: Stack, make_stack: Any, server: Any) -> None:
+def test_a_killed_worker_costs_a_lease_and_not_an_hour(stack: Stack, make_stack: Any, server: Any) -> None:
     """broker_facts.md, "What follows", 2: a plain task would come back after `visibility_timeout`."""
     own = make_stack(stack.name, server)
     with own.worker("-c", "1") as first:
