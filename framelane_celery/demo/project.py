@@ -93,7 +93,7 @@ def promo(product: str, size: str) -> RenderRequest:
     )
 
 
-# --- tasks of the tail, guarded: not lost with their worker ----------------------------------------------------------------------------------------------
+# --- tasks of the tail, guarded: not lost with their worker ------------------------------------------------
 
 
 @shared_task(base=GuardedTask)
