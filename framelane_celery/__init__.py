@@ -34,6 +34,7 @@ from framelane_celery.models import (
 from framelane_celery.settings import FramelaneSettings
 from framelane_celery.tasks import (
     FramelaneTask,
+    GuardedTask,
     gaze_redirect,
     remove_background,
     render,
@@ -54,6 +55,7 @@ __all__ = [
     "FramelaneSettings",
     "FramelaneTask",
     "GazeRedirectRequest",
+    "GuardedTask",
     "InvalidArguments",
     "Job",
     "JobCancelled",

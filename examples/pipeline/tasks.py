@@ -5,7 +5,7 @@ from pathlib import Path
 
 from celery import shared_task
 
-from framelane_celery import FramelaneClient, FramelaneTask, Job, RenderRequest
+from framelane_celery import FramelaneClient, FramelaneTask, GuardedTask, Job, RenderRequest
 from framelane_celery.settings import settings_of
 
 PUBLISHED = Path("published")
@@ -48,9 +48,9 @@ def promo(product: str, size: str) -> RenderRequest:
     )  # fmt: skip
 
 
-@shared_task(bind=True)
+@shared_task(base=GuardedTask, bind=True)
 def publish(self, result: dict, name: str) -> str:
-    """Fetch the file of a finished job. What happens twice here does no harm: a plain task may be run again."""
+    """Fetch the file of a finished job. Guarded: not lost with its worker. What happens twice here does no harm."""
     job = Job.model_validate(result)
     PUBLISHED.mkdir(exist_ok=True)
     with FramelaneClient.from_settings(settings_of(self.app)) as client:
@@ -58,7 +58,7 @@ def publish(self, result: dict, name: str) -> str:
     return name
 
 
-@shared_task
+@shared_task(base=GuardedTask)
 def catalogue(results: list[dict], product: str) -> list[str]:
     """Fetch the files of all sizes, and write a list of them."""
     names = [publish(result, f"{product}-{result['metadata']['size']}.mp4") for result in results]

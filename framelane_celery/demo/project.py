@@ -14,7 +14,7 @@ from typing import Any
 from celery import Celery, chain, chord, shared_task
 
 import framelane_celery as framelane
-from framelane_celery import FramelaneClient, Job, RenderRequest, models
+from framelane_celery import FramelaneClient, GuardedTask, Job, RenderRequest, models
 from framelane_celery.settings import settings_of
 
 # --- the app: files in one folder carry the messages, keep the results and the records ------------------------------
@@ -93,10 +93,10 @@ def promo(product: str, size: str) -> RenderRequest:
     )
 
 
-# --- plain Celery tasks ----------------------------------------------------------------------------------------------
+# --- tasks of the tail, guarded: not lost with their worker ------------------------------------------------
 
 
-@shared_task
+@shared_task(base=GuardedTask)
 def publish(result: dict[str, Any], name: str) -> str:
     """Fetch the file of a finished job."""
     job = Job.model_validate(result)
@@ -106,7 +106,7 @@ def publish(result: dict[str, Any], name: str) -> str:
     return name
 
 
-@shared_task
+@shared_task(base=GuardedTask)
 def catalogue(results: list[dict[str, Any]], product: str) -> list[str]:
     """Fetch the files of all sizes, and write a list of them."""
     names = [publish(result, f"{product}-{result['metadata']['size']}.mp4") for result in results]

@@ -1,6 +1,17 @@
 """The Celery tasks: the base class for a user's own, and the built-in ones."""
 
 from framelane_celery.tasks.builtin import gaze_redirect, remove_background, render, super_resolution, transcribe
+from framelane_celery.tasks.guarded import GuardedTask
+from framelane_celery.tasks.recorded import RecordedTask
 from framelane_celery.tasks.task import FramelaneTask
 
-__all__ = ["FramelaneTask", "gaze_redirect", "remove_background", "render", "super_resolution", "transcribe"]
+__all__ = [
+    "FramelaneTask",
+    "GuardedTask",
+    "RecordedTask",
+    "gaze_redirect",
+    "remove_background",
+    "render",
+    "super_resolution",
+    "transcribe",
+]

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from celery.app.task import Context
 
     from framelane_celery.settings import FramelaneSettings
-    from framelane_celery.tasks.task import FramelaneTask
+    from framelane_celery.tasks.recorded import RecordedTask
 
 logger = logging.getLogger(__name__)
 
 
-def begin(task: FramelaneTask, request: Context, *, run_id: str) -> tuple[Record, float]:
+def begin(task: RecordedTask, request: Context, *, run_id: str) -> tuple[Record, float]:
     """Take the record, its lease and, if it has to submit, a slot, in one compare-and-set.
 
     Returns the record as stored, and by how much the room's clock is ahead of ``time.monotonic``.
@@ -53,25 +53,26 @@ def begin(task: FramelaneTask, request: Context, *, run_id: str) -> tuple[Record
     drop(task, request, "written by too many at once")
 
 
-def drop(task: FramelaneTask, request: Context, why: str) -> NoReturn:
+def drop(task: RecordedTask, request: Context, why: str) -> NoReturn:
     """End a run that is not, or no longer, the record's."""
     logger.debug("%s[%s]: message dropped: %s", task.name, request.id, why)
     raise Ignore(why)
 
 
-def _leave_to_end(task: FramelaneTask, request: Context, record: Record, reason: records.Ending) -> NoReturn:
+def _leave_to_end(task: RecordedTask, request: Context, record: Record, reason: records.Ending) -> NoReturn:
     """Revoked or expired: the watcher ends it."""
     move(task.room, record.id, lambda old, now: records.revoke(old, reason=reason, now=now))
     drop(task, request, reason)
 
 
-def _join_queue(task: FramelaneTask, request: Context, record: Record) -> NoReturn:
+def _join_queue(task: RecordedTask, request: Context, record: Record) -> NoReturn:
     """No submit slot is free: the watcher wakes the queue in order."""
-    move(task.room, record.id, lambda old, now: records.queue(old, step=record.step, kind=task.job_kind, now=now))
+    kind = task.job_kind or "render"
+    move(task.room, record.id, lambda old, now: records.queue(old, step=record.step, kind=kind, now=now))
     drop(task, request, "no submit slot is free: queued")
 
 
-def _join_hold(task: FramelaneTask, request: Context, record: Record) -> None:
+def _join_hold(task: RecordedTask, request: Context, record: Record) -> None:
     """The account is on hold: wait with the others, without a POST. Returns if the hold has just ended."""
     hold = next((hold for hold in task.room.holds()[0] if hold.account == record.account and hold.is_on), None)
     if hold is None:
@@ -81,7 +82,7 @@ def _join_hold(task: FramelaneTask, request: Context, record: Record) -> None:
     join = partial(
         records.join_hold,
         step=record.step,
-        kind=task.job_kind,
+        kind=task.job_kind or "render",
         failure={"code": hold.code, "message": hold.reason},
         max_s=max_s or task.settings.hold_max_s,
     )
@@ -89,7 +90,7 @@ def _join_hold(task: FramelaneTask, request: Context, record: Record) -> None:
     drop(task, request, f"account {record.account} is on hold: {hold.code}")
 
 
-def _read(task: FramelaneTask, request: Context, step: int) -> tuple[Record | None, float]:
+def _read(task: RecordedTask, request: Context, step: int) -> tuple[Record | None, float]:
     try:
         record, now = task.room.read(request.id)
         if record is None and step == 0:  # published by name, or while the room was away
@@ -100,7 +101,7 @@ def _read(task: FramelaneTask, request: Context, step: int) -> tuple[Record | No
         drop(task, request, str(error))
 
 
-def _new_record(task: FramelaneTask, request: Context, now: float) -> Record:
+def _new_record(task: RecordedTask, request: Context, now: float) -> Record:
     call = wakeups.call_of_request(task, request)
     return Record(
         id=request.id,
@@ -114,15 +115,15 @@ def _new_record(task: FramelaneTask, request: Context, now: float) -> Record:
     )
 
 
-def _must_not_start(task: FramelaneTask, record: Record, now: float) -> records.Ending | None:
+def _must_not_start(task: RecordedTask, record: Record, now: float) -> records.Ending | None:
     if records.is_expired(record, now):
         return "expired"
     return "revoked" if task.room.is_revoked(wakeups.revoke_marks(record)) else None
 
 
-def _slot_claim(task: FramelaneTask, settings: FramelaneSettings, record: Record) -> SlotClaim | None:
-    if record.outcome or record.job_id:
-        return None
+def _slot_claim(task: RecordedTask, settings: FramelaneSettings, record: Record) -> SlotClaim | None:
     kind = record.job_kind or task.job_kind
+    if record.outcome or record.job_id or kind is None:
+        return None
     limit = settings.renders_per_minute if kind == "render" else settings.media_tasks_per_minute
     return SlotClaim(kind, limit, from_queue=record.queued_at is not None, account=record.account)

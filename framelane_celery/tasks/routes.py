@@ -30,7 +30,7 @@ def routes_of(app: Celery, settings: FramelaneSettings, task_name: str) -> tuple
 def decide(app: Celery, settings: FramelaneSettings, record: Record, code: str, *, may_hold: bool = True) -> Decision:
     """What becomes of a record's failure, with the names of queues filled in."""
     task = app.tasks.get(record.task)
-    kind = record.job_kind or str(getattr(task, "job_kind", "render"))
+    kind = record.job_kind or str(getattr(task, "job_kind", None) or "render")
     decision = routing.decide(
         routes_of(app, settings, record.task),
         Failure(code, kind, record.task, record.account),

@@ -1,48 +1,20 @@
-"""FramelaneTask: the base of every task whose work is one Framelane job.
-
-A thin shell. The call writes the record and then publishes (here); the worker's run is in `run`, what waits is moved
-on by the watcher (`framelane_celery.watching`), and what each of them decides is in `framelane_celery.records`.
-"""
+"""FramelaneTask: the base of every task whose work is one Framelane job."""
 
 from __future__ import annotations
 
-import functools
-import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from celery import Task
-from celery.utils import uuid
-from kombu.exceptions import OperationalError
-from pydantic import BaseModel
-
-from framelane_celery import records, wakeups
-from framelane_celery.errors import DuplicateTask, FramelaneError, JobError
-from framelane_celery.models import JobRequest
-from framelane_celery.queues import head_start_s
-from framelane_celery.records import JobKind, Record
-from framelane_celery.room import Room, move, room_of
-from framelane_celery.settings import FramelaneSettings, settings_of
-from framelane_celery.tasks.run import WorkerRun, run_of
+from framelane_celery.errors import JobError
+from framelane_celery.records import JobKind
+from framelane_celery.tasks.job_run import JobRun
+from framelane_celery.tasks.recorded import RecordedTask
 
 if TYPE_CHECKING:
-    from celery import Celery
-    from celery.result import AsyncResult
-
     from framelane_celery.models import Job
 
-logger = logging.getLogger(__name__)
 
-_OWN_OPTIONS = (
-    "queue", "routing_key", "exchange", "priority", "serializer", "compression", "delivery_mode", "expires",
-    "time_limit", "soft_time_limit", "ignore_result",
-)  # fmt: skip
-
-_PLUMBING = ("producer", "publisher", "connection", "router", "retry", "retry_policy", "mandatory", "immediate")
-"""Options of one publication: the caller's own counts, a wake-up's does not."""
-
-
-class FramelaneTask(Task):
+class FramelaneTask(RecordedTask):
     """A Celery task whose body returns what to submit, and whose result is the finished job.
 
     Derive from it with ``@shared_task(base=FramelaneTask)``; the body returns a request model of
@@ -52,24 +24,11 @@ class FramelaneTask(Task):
     """
 
     abstract = True
-    # Without both, a child or a worker that dies takes a paid job with it (broker_facts.md, "What follows", 1).
-    acks_late = True
-    reject_on_worker_lost = True
     throws = (JobError,)
-    # STARTED would be stored over PROGRESS, and by a stale message even over the end.
-    track_started = False
-    # The log and the task-succeeded event show a result's first letters: the job's id, not its signed URL.
-    resultrepr_maxsize = 160
-    Request = "framelane_celery.watching.request:FramelaneRequest"
 
-    job_kind: ClassVar[JobKind] = "render"
-    """"render" or "task": whose limit per minute the submission counts against."""
+    job_kind: ClassVar[JobKind | None] = "render"
     deadline_s: ClassVar[float | None] = None
     """Seconds from the job's acceptance to giving up; None: the setting of that name."""
-    routes: ClassVar[Sequence[Mapping[str, Any]]] = ()
-    """Rules of its own for what becomes of a failure, before the settings': see `framelane_celery.routing`."""
-
-    # --- what a user overrides -----------------------------------------------------------------------------------
 
     def completed(self, job: Job, *args: Any, **kwargs: Any) -> Any:
         """Make the task's result of the finished job: by default the job itself, as a JSON object.
@@ -78,239 +37,11 @@ class FramelaneTask(Task):
         """
         return job.to_json()
 
-    def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Raise InvalidArguments for what is surely wrong: called in the caller, before anything is written."""
+    def begin_run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        return JobRun(self, self.request).perform(args, kwargs)
 
-    # --- the call ------------------------------------------------------------------------------------------------
+    def run_in_place(self, args: Sequence[Any], kwargs: Mapping[str, Any], body: Callable[[], Any]) -> Any:
+        """Submit, and look to the end in place."""
+        from framelane_celery.tasks.in_place import run_in_place  # requests is imported only where HTTP is spoken
 
-    def apply_async(
-        self,
-        args: Sequence[Any] | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        task_id: str | None = None,
-        producer: Any = None,
-        link: Any = None,
-        link_error: Any = None,
-        shadow: str | None = None,
-        **options: Any,
-    ) -> AsyncResult:
-        """Write the record, then publish the task. Takes what Celery's own ``apply_async`` takes.
-
-        The same ``task_id`` again is the same piece of work: with the same arguments nothing new happens.
-
-        Raises: InvalidArguments, DuplicateTask, RoomError; inside a running task none of them, since the error would
-        be that task's.
-        """
-        args, kwargs = _plain(args or ()), _plain(kwargs or {})
-        if self.app.conf.task_always_eager:
-            return super().apply_async(args, kwargs, task_id, producer, link, link_error, shadow, **options)
-        parent = self.app.current_worker_task
-        if parent is None:
-            self.check_call(args, kwargs)
-        task_id = task_id or uuid()
-        own = {name: value for name in _OWN_OPTIONS if (value := getattr(self, name, None)) is not None}
-        shadow = shadow or self.shadow_name(args, kwargs, options)
-        options = {**own, **options, "link": link, "link_error": link_error, "shadow": shadow}
-        if (run := _run_of(parent, task_id)) is not None:
-            options = run.without_retry_queue(options)
-        options = {**wakeups.shown(args, kwargs), **options}
-        self._add_origin(options, task_id, parent)
-        self._write_and_publish(task_id, wakeups.call_of(self, args, kwargs, options), options, producer, parent)
-        result = self.AsyncResult(task_id)
-        result.ignored = options.get("ignore_result")
-        if parent is not None and options.get("add_to_parent", True):
-            parent.add_trail(result)
-        return result
-
-    def check_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Raise for arguments of another number or names, as Celery does, and for what is surely wrong about them."""
-        if self.typing and hasattr(self, "__header__"):
-            self.__header__(*args, **kwargs)
-        self.check_arguments(args, kwargs)
-
-    def _add_origin(self, options: dict[str, Any], task_id: str, parent: Task | None) -> None:
-        """Where the call comes from, as Celery's ``send_task`` would say it: a wake-up comes from elsewhere."""
-        options["reply_to"] = options.get("reply_to") or self.app.thread_oid
-        if parent is not None:
-            options["root_id"] = options.get("root_id") or parent.request.root_id or parent.request.id
-            options["parent_id"] = options.get("parent_id") or parent.request.id
-            if self.app.conf.task_inherit_parent_priority:
-                options.setdefault("priority", (parent.request.delivery_info or {}).get("priority"))
-
-    def _write_and_publish(
-        self, task_id: str, call: wakeups.Call, options: Mapping[str, Any], producer: Any, parent: Task | None
-    ) -> None:
-        now = self.app.now().timestamp()
-        due_at = wakeups.instant_of(self.app, options.get("eta") or options.get("countdown"))
-        at_once = due_at is None or due_at <= now
-        record = Record(
-            id=task_id,
-            task=self.name,
-            call=call.to_text(),
-            digest=wakeups.digest_of(call),
-            until="start" if at_once else "instant",
-            due_at=now + self.settings.resend_after_s if at_once else due_at,
-            created_at=now,
-            head_start_s=head_start_s(self.app, call.options),
-            expires_at=wakeups.instant_of(self.app, options.get("expires")),
-        )
-        try:
-            to_publish = self._put(record, parent, at_once=at_once)
-        except FramelaneError as error:
-            if parent is None:
-                raise
-            logger.error("%s[%s]: no record was written, the message alone goes out: %s", self.name, task_id, error)
-            to_publish = record
-        if to_publish is not None:
-            self._publish(to_publish, {**options, "producer": producer}, in_task=parent is not None)
-
-    def _put(self, record: Record, parent: Task | None, *, at_once: bool) -> Record | None:
-        """Write the record once. What is returned has to be published; None: nothing new happens."""
-        there = self.room.create(record)
-        if there is None:
-            return record if at_once else None
-        run = _run_of(parent, record.id)
-        if there.until == "replacing" or run is not None:
-            redone = move(
-                self.room,
-                record.id,
-                lambda old, now: records.redo(
-                    old,
-                    run_id=run.run_id if run else None,
-                    task=record.task,
-                    call=record.call,
-                    digest=record.digest,
-                    due_at=cast(float, record.due_at),
-                    at_once=at_once,
-                ),
-            )
-            return redone if at_once else None
-        if there.digest != record.digest:
-            message = (
-                f"task id {record.id!r} is taken by {there.task} with other arguments: "
-                "use another task_id for another piece of work"
-            )
-            if parent is None:
-                raise DuplicateTask(message, record.id)
-            logger.error("%s[%s]: %s; the first one stands", self.name, record.id, message)
-        return None
-
-    def _publish(self, record: Record, options: Mapping[str, Any], *, in_task: bool) -> None:
-        plumbing = {name: options[name] for name in _PLUMBING if options.get(name) is not None}
-        try:
-            wakeups.publish(self.app, record, **plumbing)
-        except OperationalError as error:  # the broker is away: the watcher sends it again
-            logger.warning("%s[%s]: not published, the watcher will: %s", self.name, record.id, error)
-        except Exception:
-            if not in_task:
-                self.room.forget(record)  # the call fails in the caller, so nothing of it may stay
-                raise
-            logger.exception("%s[%s]: could not be published", self.name, record.id)
-
-    def delay_on_commit(self, *args: Any, **kwargs: Any) -> AsyncResult:
-        """Call the task once Django's transaction commits; the id is made, and returned, now."""
-        return self.apply_async_on_commit(args, kwargs)
-
-    def apply_async_on_commit(
-        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> AsyncResult:
-        """As `delay_on_commit`, with options. Arguments are checked now, while the caller can still see the error."""
-        on_commit = getattr(self.app.Task, "apply_async_on_commit", None)
-        if on_commit is None:
-            raise FramelaneError("delay_on_commit needs a Celery app in a Django project (DJANGO_SETTINGS_MODULE)")
-        args, kwargs = _plain(args or ()), _plain(kwargs or {})
-        self.check_call(args, kwargs)
-        task_id = options.setdefault("task_id", uuid())
-        on_commit(self, args, kwargs, **options)
-        return self.AsyncResult(task_id)
-
-    # --- the run -------------------------------------------------------------------------------------------------
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run in a worker; called directly or eagerly, submit and look to the end in place."""
-        request = self.request
-        if request.called_directly or request.is_eager or run_of(request) is not None:
-            from framelane_celery.tasks.in_place import run_in_place
-
-            body = functools.partial(self.run if request.is_eager else super().__call__, *args, **kwargs)
-            return run_in_place(self, body, args, kwargs)
-        return WorkerRun(self, request).perform(args, kwargs)
-
-    def on_replace(self, sig: Any) -> Any:
-        """``replace()``: the record waits for whoever takes over the id, or the body runs again."""
-        run = run_of(self.request)
-        if run is None:
-            return super().on_replace(sig)
-        run.start_replacing()
-        try:
-            return super().on_replace(sig)
-        finally:
-            run.end_replacing()
-
-    def update_state(
-        self, task_id: str | None = None, state: str | None = None, meta: Any = None, **kwargs: Any
-    ) -> None:
-        """Store a state, unless the task ignores results or the state is IGNORED.
-
-        celery-progress stores IGNORED from ``task_postrun``, over the PROGRESS of a task that waits.
-        """
-        if state != "IGNORED" and not self.request.ignore_result:
-            super().update_state(task_id, state, meta, **kwargs)
-
-    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """The end of a run, after its tail, its result and its chord part: only this ends the record."""
-        run = run_of(self.request)
-        if run is not None:
-            run.finish()
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """A user's own ``after_return`` runs beside ours, called or not: without ours the record would never end."""
-        super().__init_subclass__(**kwargs)
-        theirs = cls.after_return  # perhaps of a mixin, which is no subclass of ours
-        if theirs is not FramelaneTask.after_return and not hasattr(theirs, "ends_the_record"):
-            cls.after_return = _with_ours(theirs)  # type: ignore[method-assign]
-
-    @classmethod
-    def on_bound(cls, app: Celery) -> None:
-        """Binding a task of ours to an app is what installs the watcher in its workers."""
-        app.steps["worker"].add("framelane_celery.watching.step:WatcherStep")
-
-    # --- what it stands on -----------------------------------------------------------------------------------------
-
-    @property
-    def settings(self) -> FramelaneSettings:
-        return settings_of(self.app)
-
-    @property
-    def room(self) -> Room:
-        return room_of(self.app, self.settings)
-
-
-def _run_of(parent: Task | None, task_id: str) -> WorkerRun | None:
-    """The run that publishes its own task again, if that is what happens."""
-    return run_of(parent.request) if parent is not None and parent.request.id == task_id else None
-
-
-def _with_ours(theirs: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(theirs)
-    def after_return(self: FramelaneTask, *args: Any) -> None:
-        try:
-            theirs(self, *args)
-        finally:
-            FramelaneTask.after_return(self, *args)
-
-    after_return.ends_the_record = True  # type: ignore[attr-defined]
-    return after_return
-
-
-def _plain(value: Any) -> Any:
-    """Arguments as JSON can hold them: request models become the dicts that they were made of."""
-    if isinstance(value, JobRequest):
-        return value.to_json()
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
+        return run_in_place(self, body, args, kwargs)

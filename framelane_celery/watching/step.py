@@ -77,13 +77,13 @@ def _install_queues(app: Any) -> None:
 
     Raises: SettingsError.
     """
-    from framelane_celery.tasks import FramelaneTask
+    from framelane_celery.tasks import RecordedTask
 
     settings = settings_of(app)
     queues.refuse_unknown(app, settings.routes, "routes")
     tasks = {}
     for name, task in app.tasks.items():
-        if isinstance(task, FramelaneTask):
+        if isinstance(task, RecordedTask):
             tasks[name] = routes_of(app, settings, name)
             queues.refuse_unknown(app, parse_routes(task.routes), f"{name}: routes")
     queues.serve_retry_queues(app, settings, tasks)
@@ -91,10 +91,10 @@ def _install_queues(app: Any) -> None:
 
 def active_task_ids(app: Any) -> list[str]:
     """The ids of the tasks of ours that this worker's pool is running."""
-    from framelane_celery.tasks import FramelaneTask
+    from framelane_celery.tasks import RecordedTask
 
     return [
-        request.id for request in state.active_requests.copy() if isinstance(app.tasks.get(request.type), FramelaneTask)
+        request.id for request in state.active_requests.copy() if isinstance(app.tasks.get(request.type), RecordedTask)
     ]
 
 

@@ -371,3 +371,30 @@ def returning(self, **metadata: str) -> RenderRequest:
     if runs("first") == 2:
         raise self.retry(countdown=0)
     return RenderRequest.model_validate(composition("returning", **metadata))
+
+
+class Guarded(framelane.GuardedTask):
+    abstract = True
+
+    def after_return(self, *args):
+        reach("after_return")
+
+
+@shared_task(base=Guarded, bind=True)
+def guarded(self, value: Any = None, tag: str = "guarded") -> Any:
+    """A plain task that is not lost."""
+    reach("body")
+    journal("plain", tag=tag, id=self.request.id)
+    return value["id"] if isinstance(value, dict) else value
+
+
+@shared_task(base=framelane.GuardedTask, bind=True, max_retries=2)
+def guarded_retry(self) -> int:
+    if self.request.retries < 1:
+        raise self.retry(countdown=0)
+    return int(self.request.retries)
+
+
+@shared_task(base=framelane.GuardedTask)
+def guarded_failure() -> None:
+    raise ValueError("a plain failure")
