@@ -98,6 +98,9 @@ def replay(
     if record is not None and replayed_as:
         _refuse_others(room, record, replayed_as, args, kwargs)
         return Replay(letter_id, replayed_as, is_new=False)
+    if record is not None and record.replays and not record.is_letter and step is None:  # it was kept waiting
+        _refuse_others(room, record, letter_id, args, kwargs)
+        return Replay(letter_id, letter_id, is_new=False)
     record = find(room, letter_id)
     if step is not None and step != record.step:
         raise NoSuchLetter(f"{letter_id} has moved on since step {step}")
@@ -259,8 +262,17 @@ def _checked(letter: Record) -> Record:
 
 @shared_task(name=wakeups.REPLAY, bind=True, acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def replay_letter(self: Any, letter_id: str, step: int, **headline: Any) -> None:
-    """What a letter's message runs: a worker that was started on the dead-letter queue replays what it takes."""
+    """What a letter's message runs: a worker that was started on the dead-letter queue replays what it takes.
+
+    Once: what has died again after a replay waits for an operator. Else a worker that is left there would pay for a
+    task that always fails, for ever.
+    """
     try:
+        if find(room_of(self.app, settings_of(self.app)), letter_id).replays:
+            logger.warning(
+                "%s[%s] was replayed and is dead again: it waits for an operator", headline.get("task"), letter_id
+            )
+            return
         done = replay(self.app, letter_id, step=step)
     except NoSuchLetter as error:
         logger.info("nothing to replay: %s", error)

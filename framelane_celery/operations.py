@@ -38,7 +38,8 @@ def cancel(app: Celery, task_id: str) -> Record:
     """Cancel a task that waits or runs, as ``revoke`` would: its job is cancelled, its state becomes REVOKED.
 
     It is written into the record, so it is done even if no worker is up now.
-    Raises: NoSuchTask, if there is none or it is over; RoomError.
+    A task that was cancelled before is answered as it is.
+    Raises: NoSuchTask, if there is none or it has ended otherwise; RoomError.
     """
     record, room = find(app, task_id), room_for(app)
     room.add_revokes([f"id:{task_id}"])

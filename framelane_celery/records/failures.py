@@ -205,7 +205,7 @@ def _run_again(record: Record, now: float) -> Record:
     """A new attempt with a budget of its own. But a job that has completed is not paid for again, and what was posted
     and never answered keeps its key."""
     is_open = has_open_post(record)
-    record = replace(record, letter=None, failure=None, reported_at=None, retry_queue=None)
+    record = replace(record, letter=None, failure=None, reported_at=None, retry_queue=None, replays=record.replays + 1)
     if (record.job or {}).get("status") == "completed":
         return move_to(record, "start", now, outcome="completed", lost_runs=0)
     attempt = _next_attempt(record, new_key=not is_open)

@@ -70,6 +70,7 @@ class Record:
     retry_queue: str | None = None  # where the wake-ups of a new attempt go
     held_at: float | None = None  # when it was first held for this attempt
     letter: dict[str, Any] | None = None  # {"at", "queue", "route", "keep_waiting", "announced"}
+    replays: int = 0  # how often this work was replayed, under this id and those before it
     # How it ends.
     outcome: Outcome | None = None
     ending: Ending | None = None

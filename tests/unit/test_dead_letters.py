@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,8 +235,9 @@ def test_a_pipeline_that_was_kept_waiting_goes_on_under_its_own_id(app: Celery) 
     again = read(app, "letter")
     assert (again.until, again.step, again.attempt, again.key, again.letter) == ("slot", 8, 2, 2, None)
     assert call_in(again).options == call_in(letter).options  # chord and tail included
-    with pytest.raises(NoSuchLetter, match="the task is slot"):
-        dead_letters.replay(app, "letter")
+    assert dead_letters.replay(app, "letter") == Replay("letter", "letter", is_new=False)
+    with pytest.raises(DuplicateTask):
+        dead_letters.replay(app, "letter", args=[{**COMPOSITION, "width": 640}])
     assert read(app, "letter") == again
 
 
@@ -590,6 +592,20 @@ def test_a_message_replays_its_letter_once(app: Celery, caplog: pytest.LogCaptur
     assert len(new) == 1
     assert new[0] in caplog.text
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("fields", [FAILED, KEPT])
+def test_a_message_never_replays_what_has_died_again(app: Celery, fields: dict[str, Any]) -> None:
+    """Else a worker that is left on the queue would pay for what always fails, for ever."""
+    make_letter(app, **fields)
+    again = read(app, dead_letters.replay(app, "letter").task_id)
+    assert again.replays == 1
+    died = replace(again, **{name: fields[name] for name in ("until", "due_at", "letter", "failure")})
+    assert room_for(app).save(again, died) == "saved"
+    before = everything(app)
+    take(app, again.id, step=again.step)
+    assert everything(app) == before
+    assert dead_letters.replay(app, again.id).is_new  # but an operator does
 
 
 @pytest.mark.parametrize("fields", [FAILED, KEPT])
