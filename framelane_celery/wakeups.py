@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 HEADER: Final = "framelane"
 
+ON_A_LIVE_CONNECTION: Final = {"retry": True}
+"""For what the watcher publishes, whatever `task_publish_retry` says. On AMQP each child that is forked later closes the
+connections that it inherits, and so those of its parent: only a try that may be repeated opens another one."""
+
 REPLAY: Final = "framelane.replay"
 """The task that a letter's message names."""
 
@@ -160,7 +164,7 @@ def announce(app: Celery, record: Record, queue: str) -> None:
     """
     letter, failure = record.letter or {}, record.failure or {}
     headline = {"task": record.task, "code": failure.get("code"), "at": letter.get("at")}
-    options = {"queue": declared(app, queue), "ignore_result": True, "retry": False}
+    options = {"queue": declared(app, queue), "ignore_result": True, **ON_A_LIVE_CONNECTION}
     app.send_task(REPLAY, (record.id, record.step), headline, **options)
 
 

@@ -59,7 +59,7 @@ class WatcherStep(bootsteps.StartStopStep):
             self._worker.hostname,
             runs=lambda: active_task_ids(self._worker.app),
             revokes=heard_revokes,
-            events_are_on=lambda: bool(getattr(getattr(sender, "event_dispatcher", None), "enabled", False)),
+            events_are_on=lambda: sends_task_events(getattr(sender, "event_dispatcher", None)),
         )
         self.watcher.start()
 
@@ -87,6 +87,17 @@ def _install_queues(app: Any) -> None:
             tasks[name] = routes_of(app, settings, name)
             queues.refuse_unknown(app, parse_routes(task.routes), f"{name}: routes")
     queues.serve_retry_queues(app, settings, tasks)
+
+
+def sends_task_events(dispatcher: Any) -> bool:
+    """Whether somebody asked for task events. Heartbeats and gossip alone switch the dispatcher on, for its own group.
+
+    Source: celery/worker/consumer/events.py and EventDispatcher.send; ``groups`` is empty with ``-E``, and a monitor's
+    ``enable_events`` adds "task".
+    """
+    if dispatcher is None or not dispatcher.enabled:
+        return False
+    return not dispatcher.groups or "task" in dispatcher.groups
 
 
 def active_task_ids(app: Any) -> list[str]:

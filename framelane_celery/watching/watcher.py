@@ -312,7 +312,7 @@ class Watcher:
 
     def publish(self, record: Record) -> None:
         """Send the wake-up of a record that has moved. It may be lost, or late while the broker is away."""
-        self._post.put(partial(wakeups.publish, self.app, record))
+        self._post.put(partial(wakeups.publish, self.app, record, **wakeups.ON_A_LIVE_CONNECTION))
 
     def _announce_letter(self, letter: Record) -> None:
         """Runs in the post's thread. If it is not sent, or that is not written, it is sent again."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -115,11 +116,10 @@ def wait_until_letters(letters: list[Letter], timeout_s: float) -> None:
     stack = letters[0].stack
     expected = {letter.id for letter in letters}
 
-    def missing() -> list[str]:
-        told = {letter.id for letter in stack.room.scan("dead")}
-        return [letter.label for letter in letters if letter.id in expected - told]
+    def all_told() -> bool:
+        return expected <= {record.id for record in stack.room.scan("dead")}
 
-    wait_for(lambda: not missing() or None, timeout_s, "all announced")
+    wait_for(all_told, timeout_s, "all announced")
 
 
 def replay_all(stack: Stack) -> int:
@@ -342,6 +342,31 @@ def test_a_watcher_killed_around_a_letter_loses_and_doubles_nothing(stage: Any, 
     check_dead(played.letters, played.dead)
     assert played.new == (len(played.letters), 0)
     check_alive(played.letters, played.alive)
+
+
+# --- a new child -------------------------------------------------------------------------------------------------
+
+
+def _fork(name: str, folder: Path) -> list[float]:
+    """Letters one after the other, each of them after a child was replaced. How long each was not announced."""
+    with stage_of(name, folder) as (stack, _, _), stack.worker("-c", "1") as worker:
+        silent_s = []
+        for number in range(3):
+            letter = Letter(stack, str(number), "alone", is_kept=True).call()
+            stack.until(letter.id, "release")
+            since = time.monotonic()
+            wait_until_letters([letter], 90)
+            silent_s.append(time.monotonic() - since)
+            before = worker.children()
+            os.kill(before[0], signal.SIGKILL)
+            wait_for(lambda before=before: worker.children() not in (before, []), what="a new child")
+        return silent_s
+
+
+@pytest.mark.parametrize("scene", [Scene("rabbitmq, fork", _fork, ("rabbitmq",))], ids=by_label)
+def test_a_letter_is_announced_at_once_after_a_child_was_replaced(stage: Any, scene: Scene) -> None:
+    """A new child closes the AMQP connections that it inherits, and so its parent's."""
+    assert max(stage.outcome(scene)) < 25  # the next try would be made after 30 s
 
 
 # --- 200 of them -------------------------------------------------------------------------------------------------

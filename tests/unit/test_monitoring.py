@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from framelane_celery.monitoring import has_news, progress_meta, shown_args, shown_kwargs
 from framelane_celery.records import Record, Until
+from framelane_celery.watching.step import sends_task_events
 
 SIGNED = "https://cdn.example.com/out.mp4?signature=sesame&expires=1"
 
@@ -102,3 +105,18 @@ def test_arguments_are_shown_without_bodies(args: list[object], shown: str) -> N
 def test_no_signed_url_is_shown() -> None:
     assert "sesame" not in shown_args([SIGNED]) + shown_kwargs({"source": SIGNED})
     assert shown_kwargs({"language": "de"}) == "{'language': 'de'}"
+
+
+@pytest.mark.parametrize(
+    ("dispatcher", "sends"),
+    [
+        (None, False),
+        (SimpleNamespace(enabled=False, groups=set()), False),
+        (SimpleNamespace(enabled=True, groups={"worker"}), False),  # a worker without -E: heartbeats, gossip
+        (SimpleNamespace(enabled=True, groups={"worker", "task"}), True),  # a monitor has enabled them
+        (SimpleNamespace(enabled=True, groups=set()), True),  # -E
+    ],
+)
+def test_task_events_are_sent_only_if_somebody_asked(dispatcher: object, sends: bool) -> None:
+    """Celery's worker (worker/consumer/events.py) enables its dispatcher for heartbeats too."""
+    assert sends_task_events(dispatcher) is sends
