@@ -22,7 +22,7 @@ from framelane_celery import records, wakeups
 from framelane_celery.errors import DuplicateTask, FramelaneError, InvalidArguments, RoomError
 from framelane_celery.queues import dead_letter_queue_of
 from framelane_celery.records import FORMAT, ForeignRecord, Record, dump_state, load_record
-from framelane_celery.room import Room, move, room_of
+from framelane_celery.room import TOMBSTONE_S, Room, move, room_of
 from framelane_celery.settings import settings_of
 from framelane_celery.wakeups import Call
 
@@ -98,7 +98,7 @@ def replay(
     if record is not None and replayed_as:
         _refuse_others(room, record, replayed_as, args, kwargs)
         return Replay(letter_id, replayed_as, is_new=False)
-    if record is not None and record.replays and not record.is_letter and step is None:  # it was kept waiting
+    if record is not None and step is None and _goes_on(record):
         _refuse_others(room, record, letter_id, args, kwargs)
         return Replay(letter_id, letter_id, is_new=False)
     record = find(room, letter_id)
@@ -114,6 +114,11 @@ def replay(
     if record.until == "release":
         return _go_on(room, record, call)
     return _start_anew(room, record, call)
+
+
+def _goes_on(record: Record) -> bool:
+    """Whether it was a letter that was kept waiting, and then replayed."""
+    return bool(record.replays) and not record.is_letter and (record.until != "done" or record.outcome == "completed")
 
 
 def _edited(app: Celery, call: Call, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> Call:
@@ -161,10 +166,19 @@ def _go_on(room: Room, record: Record, call: Call) -> Replay:
 
 
 def _start_anew(room: Room, letter: Record, call: Call) -> Replay:
-    """The new record first, then the letter is put away: who comes in between finds the same new id."""
+    """The letter says as what it is replayed, then the new record is written, then the letter is put away.
+
+    Who comes in between finds the same new id. A letter that was left between the last two for longer than finished
+    records are remembered was replayed: what it was replayed as is over, and forgotten.
+    """
     call = call._replace(options=_outside_its_chord(call.options))
     new_id = str(uuid5(NAMESPACE_URL, json.dumps(["framelane replay", room.namespace, letter.id])))
-    _, now = room.read(letter.id)
+    there, now = room.read(new_id)
+    told_at = (letter.letter or {}).get("replaying_at")
+    if there is None and told_at is not None and now - told_at > TOMBSTONE_S / 2:
+        move(room, letter.id, lambda old, now: records.put_away(old, now=now, replayed_as=new_id))
+        return Replay(letter.id, new_id, is_new=False)
+    move(room, letter.id, lambda old, now: records.start_replay(old, now=now))
     again = records.replay_as(letter, id=new_id, call=call.to_text(), digest=wakeups.digest_of(call), now=now)
     there = room.create(again) if again is not None else None
     if again is not None and there is not None and there.digest != again.digest:
@@ -205,9 +219,12 @@ def discard(app: Celery, letter_id: str) -> None:
 # --- as JSON lines -----------------------------------------------------------------------------------------------
 
 
-def to_line(letter: Record) -> str:
-    """A letter as one line of JSON, with its arguments: whoever has the line can run it again."""
-    columns = {"id": letter.id, "until": letter.until, "step": letter.step}
+def to_line(letter: Record, namespace: str | None = None) -> str:
+    """A letter as one line of JSON, with its arguments: whoever has the line can run it again.
+
+    ``namespace``: where it is from. An unanswered POST of another one cannot be asked for again.
+    """
+    columns = {"id": letter.id, "until": letter.until, "step": letter.step, "namespace": namespace}
     texts = {"call": json.loads(letter.call), "request": letter.request}
     return json.dumps({**columns, **texts, "state": json.loads(dump_state(letter))}, ensure_ascii=False)
 
@@ -237,6 +254,8 @@ def from_line(app: Celery, line: str) -> bool:
         raise FramelaneError(f"not a dead letter of format {FORMAT} or older") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise FramelaneError(f"not a dead letter of format {FORMAT} or older: {type(error).__name__}") from error
+    if records.has_open_post(letter) and fields.get("namespace") != room.namespace:  # its key would be another
+        letter = replace(letter, outcome="outcome_unknown")
     _, now = room.read(letter.id)
     queue = dead_letter_queue_of(settings, (letter.letter or {}).get("queue"))
     known = {"at": now, "route": {}, **(letter.letter or {})}
@@ -264,11 +283,15 @@ def _checked(letter: Record) -> Record:
 def replay_letter(self: Any, letter_id: str, step: int, **headline: Any) -> None:
     """What a letter's message runs: a worker that was started on the dead-letter queue replays what it takes.
 
-    Once: what has died again after a replay waits for an operator. Else a worker that is left there would pay for a
-    task that always fails, for ever.
+    Not where a job may exist that nobody has seen (``outcome_unknown``). And once: what dies again after a replay waits
+    for an operator, or a worker that is left there would pay for a task that always fails, for ever.
     """
     try:
-        if find(room_of(self.app, settings_of(self.app)), letter_id).replays:
+        letter = find(room_of(self.app, settings_of(self.app)), letter_id)
+        if letter.outcome == "outcome_unknown":
+            logger.warning("%s[%s]: a job may exist: it waits for an operator", letter.task, letter_id)
+            return
+        if letter.replays:
             logger.warning(
                 "%s[%s] was replayed and is dead again: it waits for an operator", headline.get("task"), letter_id
             )

@@ -5,7 +5,8 @@ Plain kombu queues, made as Celery makes missing ones: durable, and quorum queue
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from framelane_celery import pacing
@@ -17,14 +18,26 @@ if TYPE_CHECKING:
     from celery import Celery
     from kombu import Queue
 
+logger = logging.getLogger(__name__)
+
 _DESTINATION: Final = ("queue", "exchange", "routing_key")
 _AMQP: Final = ("amqp", "amqps", "pyamqp", "librabbitmq")
 
 
-def queue_of(app: Celery, task_name: str, options: Mapping[str, Any]) -> str:
+def queue_of(
+    app: Celery,
+    task_name: str,
+    options: Mapping[str, Any],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+) -> str:
     """The name of the queue in which a task with these options waits for a worker."""
     asked = {name: options[name] for name in _DESTINATION if options.get(name)}
-    route = app.amqp.router.route(dict(asked), task_name)
+    try:
+        route = app.amqp.router.route(dict(asked), task_name, args, kwargs)
+    except Exception as error:  # noqa: BLE001 - the user's router, without its arguments; or a queue not known here
+        logger.warning("%s: its queue cannot be told, the default is taken: %r", task_name, error)
+        return str(app.conf.task_default_queue)
     queue = route.get("queue")
     if "queue" not in asked and (route.get("exchange") or route.get("routing_key")):
         # Celery adds its default queue to a route without one, but publishes to the exchange and key all the same.
@@ -76,10 +89,15 @@ def serve_retry_queues(app: Celery, settings: FramelaneSettings, tasks: Mapping[
     """Have this worker take retries of the tasks that it serves, with ``-Q`` too. Before its consumer starts.
 
     What it serves is pinned at the same time. Without ``-Q``, Celery 5.5 serves every queue that its app has heard of,
-    from the next reconnection on: the dead letters too, since we publish to their queue.
+    from the next reconnection on: the dead letters too, since we publish to their queue. Those are served by who asks
+    for them with ``-Q``, though they be in ``task_queues``.
     """
     queues = app.amqp.queues
-    serves = list(queues.consume_from)
+    is_asked = getattr(queues, "_consume_from", None) is not None  # -Q; private, the same in 5.5 and 5.7
+    dead = {dead_letter_queue_of(settings)} | {
+        route.queue for routes in tasks.values() for route in routes if route.action == "dead_letter" and route.queue
+    }
+    serves = [name for name in queues.consume_from if is_asked or name not in dead]
     queues.select(serves)
     for name in sorted(retry_queues_to_serve(app, settings, serves, tasks)):
         queues.select_add(declared(app, name))

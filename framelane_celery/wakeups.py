@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 HEADER: Final = "framelane"
 
 ON_A_LIVE_CONNECTION: Final = {"retry": True}
-"""For what the watcher publishes, whatever `task_publish_retry` says. On AMQP each child that is forked later closes the
-connections that it inherits, and so those of its parent: only a try that may be repeated opens another one."""
+"""For what the watcher publishes, whatever `task_publish_retry` says. On AMQP each child that is forked later closes
+the connections that it inherits, and so those of its parent: only a try that may be repeated opens another one."""
 
 REPLAY: Final = "framelane.replay"
 """The task that a letter's message names."""

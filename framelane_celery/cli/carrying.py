@@ -57,7 +57,7 @@ def export(
         raise NotDone("no dead letter matches")
     if file != "-" and Path(file).exists():
         output.ask(f"{file} exists. Write over it?", yes=yes)
-    lines = (dead_letters.to_line(letter) for letter in _all_of(first, letters))
+    lines = (dead_letters.to_line(letter, room.namespace) for letter in _all_of(first, letters))
     number = _write(file, lines)
     if file == "-":
         output.warn(f"{count_of(number, 'letter')} exported.")

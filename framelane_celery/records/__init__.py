@@ -13,6 +13,7 @@ from framelane_celery.records.failures import (
     replay,
     replay_as,
     restore,
+    start_replay,
 )
 from framelane_celery.records.record import KEY_LIFE_S, WAITING, Ending, JobKind, Outcome, Record, Until
 from framelane_celery.records.shelf import FORMAT, ForeignRecord, dump_state, load_record
@@ -28,8 +29,10 @@ from framelane_celery.records.transitions import (
     is_expired,
     is_lost,
     looked,
+    open_post,
     pause,
     prepare,
+    put_off,
     queue,
     reclaim,
     redo,
@@ -72,9 +75,11 @@ __all__ = [
     "load_record",
     "looked",
     "lose",
+    "open_post",
     "pause",
     "prepare",
     "put_away",
+    "put_off",
     "queue",
     "reclaim",
     "redo",
@@ -87,6 +92,7 @@ __all__ = [
     "restore",
     "revoke",
     "start_replacing",
+    "start_replay",
     "try_to_end",
     "wake",
 ]

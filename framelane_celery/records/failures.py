@@ -183,6 +183,13 @@ def replay(record: Record, *, call: str, digest: str, now: float) -> Record | No
     return _run_again(replace(record, call=call, digest=digest), now)
 
 
+def start_replay(record: Record, *, now: float) -> Record | None:
+    """Somebody sets out to replay a dead letter under a new id."""
+    if record.until != "dead" or record.letter is None or "replaying_at" in record.letter:
+        return None
+    return replace(record, letter={**record.letter, "replaying_at": now})
+
+
 def replay_as(record: Record, *, id: str, call: str, digest: str, now: float) -> Record | None:
     """A new record, for a letter whose task has failed. `put_away` the letter once it is written."""
     if record.until != "dead":
@@ -198,7 +205,8 @@ def replay_as(record: Record, *, id: str, call: str, digest: str, now: float) ->
 def has_open_post(record: Record) -> bool:
     """Whether a POST of a letter was never answered, so that its next one must have the same key and bytes. But if that
     is what the operator was told (``outcome_unknown``), a replay is a new submission."""
-    return record.request is not None and record.job_id is None and record.outcome != "outcome_unknown"
+    is_open = record.first_post_at is not None and record.job_id is None
+    return is_open and record.outcome != "outcome_unknown"
 
 
 def _run_again(record: Record, now: float) -> Record:
@@ -209,6 +217,8 @@ def _run_again(record: Record, now: float) -> Record:
     if (record.job or {}).get("status") == "completed":
         return move_to(record, "start", now, outcome="completed", lost_runs=0)
     attempt = _next_attempt(record, new_key=not is_open)
+    if record.job_kind is None:  # nothing was submitted yet, or ever is: `begin` asks for a slot, if one is needed
+        return move_to(record, "start", now, **{**attempt, "budget_from": record.attempt + 1})
     return to_slot(record, now, **{**attempt, "budget_from": record.attempt + 1})
 
 

@@ -118,15 +118,23 @@ def accept(
     )
 
 
-def pause(record: Record, *, run_id: str, at: float) -> Record | None:
+def open_post(record: Record, *, run_id: str, now: float) -> Record | None:
+    """The same bytes go out again, after every POST before was answered: from here on one may be open."""
+    is_ready = record.request is not None and record.first_post_at is None and record.outcome is None
+    return replace(record, first_post_at=now) if is_run(record, run_id) and is_ready else None
+
+
+def pause(record: Record, *, run_id: str, at: float, is_answered: bool = False) -> Record | None:
     """The POST was not answered, or was refused for now: the same bytes and key again at that instant.
 
-    Its place among those who queue for a slot stays: it was called before them.
+    Its place among those who queue for a slot stays: it was called before them. ``is_answered``: no POST of this
+    attempt is open, so its key has no age: no job can be under it.
     """
     if not is_run(record, run_id):
         return None
     place = record.queued_at if record.queued_at is not None else record.first_post_at
-    return move_to(record, "instant", at, pauses=record.pauses + 1, queued_at=place)
+    first_post_at = None if is_answered else record.first_post_at
+    return move_to(record, "instant", at, pauses=record.pauses + 1, queued_at=place, first_post_at=first_post_at)
 
 
 def looked(
@@ -263,6 +271,13 @@ def finish(
     if record.letter is not None and not record.ending:
         return move_to(record, "dead", now, run_id=None, finished_at=now, letter={**record.letter, "at": now})
     return bury(record, now)
+
+
+def put_off(record: Record, *, step: int, until_at: float) -> Record | None:
+    """Whoever was to move it on stumbled over it: the same again, later. A lease that has ended stays ended."""
+    if record.step != step or record.due_at is None or record.until == "slot":
+        return None
+    return replace(record, due_at=max(record.due_at, until_at))
 
 
 def try_to_end(record: Record, *, now: float) -> Record | None:

@@ -17,7 +17,7 @@ from framelane_celery.tasks.run import WorkerRun
 class GuardedTask(RecordedTask):
     """A task that is not lost, whatever dies. Derive from it with ``@shared_task(base=GuardedTask)``.
 
-    Its body may run again if its worker dies in it, so what it does must bear that; once its result is stored it does
+    Its body may run again if its worker dies in it, so what it does must bear that; once its success is stored it does
     not run again, and its tail is not sent again. The same ``task_id`` again is the same piece of work.
 
     Errors: DuplicateTask, RoomError in the caller; JobFailed with code ``worker_lost`` in the task.

@@ -10,6 +10,7 @@ import json
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -84,9 +85,11 @@ class JobRun(WorkerRun):
 
     def _submit(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> NoReturn:
         try:
-            self._unanswered = self.record.request is not None
+            self._unanswered = self.record.first_post_at is not None
             if self.record.request is None:
                 self._prepare(args, kwargs)
+            elif not self._unanswered:
+                self._move(lambda old, now: records.open_post(old, run_id=self.run_id, now=now))
             self._wait_for(self._find() if self._is_key_old() else self._post())
         except (TransportError, InternalError, RateLimited) as error:
             self._pause(error)
@@ -186,13 +189,14 @@ class JobRun(WorkerRun):
     def _pause(self, error: TransportError | InternalError | RateLimited) -> NoReturn:
         """The POST may be repeated: same bytes, same key, later. It costs no attempt."""
         if self.record.pauses >= PAUSES_MAX:
-            self._unanswered = True
+            self._unanswered = self._unanswered or not isinstance(error, RateLimited)
             self._fail(error)
         wait_s = pacing.pause_s(getattr(error, "retry_after_s", None), self.record.pauses, chance=random.random())
         if isinstance(error, RateLimited):
             self.room.brake(self._kind, wait_s)
         logger.info("%s[%s]: submitted again in %.1f s: %s", self.task.name, self.record.id, wait_s, error)
-        self._move(lambda old, now: records.pause(old, run_id=self.run_id, at=now + wait_s))
+        is_answered = isinstance(error, RateLimited) and not self._unanswered
+        self._move(lambda old, now: records.pause(old, run_id=self.run_id, at=now + wait_s, is_answered=is_answered))
         raise Ignore(f"submitted again in {wait_s:.1f} s")
 
     def _fail(self, error: FramelaneError) -> NoReturn:
@@ -207,7 +211,7 @@ class JobRun(WorkerRun):
 
         def fail(old: Record, now: float) -> Record | None:
             return records.fail(
-                old,
+                replace(old, job_kind=old.job_kind or self._kind),
                 outcome=outcome,
                 failure=failure,
                 decision=decision,

@@ -40,7 +40,8 @@ def decide(app: Celery, settings: FramelaneSettings, record: Record, code: str, 
         may_hold=may_hold,
     )
     if isinstance(decision, Retry):
-        own = queue_of(app, record.task, Call.from_text(record.call).options)
+        call = Call.from_text(record.call)
+        own = queue_of(app, record.task, call.options, call.args, call.kwargs)
         return decision._replace(queue=retry_queue_of(app, settings, own, decision.queue))
     if isinstance(decision, DeadLetter):
         return decision._replace(queue=dead_letter_queue_of(settings, decision.queue))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from datetime import datetime, timezone
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -41,16 +42,22 @@ def ends_at(hold: Hold, usage: Usage | None, now: float) -> float | None:
 
     A key that is refused no more (``unauthorized``) ends its hold at once. A quota's ends with its period.
     """
-    if usage is None:
-        return None
     if hold.code == "unauthorized":
-        return hold.since
-    if hold.code != "quota_exceeded" or usage.period_end is None:
+        return None if usage is None else hold.since
+    if hold.code != "quota_exceeded":
         return None
+    if usage is None or usage.period_end is None:  # periods are calendar months, says framelane_api.md §12
+        return hold.ends_at or _next_month(now)
     if usage.period_start is not None and usage.period_start.timestamp() > hold.since:
         return hold.since
     end = usage.period_end.timestamp()
     return end if end > now else hold.since + LEAST_S
+
+
+def _next_month(now: float) -> float:
+    today = datetime.fromtimestamp(now, timezone.utc)
+    year, month = divmod(today.year * 12 + today.month, 12)
+    return datetime(year, month + 1, 1, tzinfo=timezone.utc).timestamp()
 
 
 def ask_every_s(hold: Hold) -> float | None:
@@ -74,6 +81,7 @@ class Holds:
         if time.monotonic() - self._kept_at < KEEP_EVERY_S:
             return
         holds, now = self._watcher.room.holds()
+        self._watcher.set_clock(now)
         for hold in holds:
             if not hold.is_on:
                 if not self._move_out(hold.account):
@@ -119,17 +127,24 @@ class Holds:
         end = ends_at(hold, usage, self._watcher.now())
         if end is not None and end <= hold.since:
             self._release(hold, "a new period" if hold.code == "quota_exceeded" else "the key is accepted")
-        elif end is not None and end != hold.ends_at:
+        elif end is not None and end != hold.ends_at and self._is_still_on(hold):
             self._watcher.room.hold(hold.account, hold.code, hold.reason, end)
             logger.info("account %s is on hold for %s until %s", hold.account, hold.code, time.ctime(end))
+
+    def _is_still_on(self, hold: Hold) -> bool:
+        """Not released meanwhile: to say when it ends would be to begin it again."""
+        return self._watcher.token is not None and any(
+            there.is_on and (there.account, there.since) == (hold.account, hold.since)
+            for there in self._watcher.room.holds()[0]
+        )
 
     def _give_up_old(self, account: str) -> None:
         """What has been held for as long as it may goes on by the next rule."""
         page, _ = self._watcher.room.due(f"hold:{account}", PAGE)
         for record in page:
-            self._give_up(record)
+            self._watcher.isolated(record, partial(self._give_up, record))
 
-    def _give_up(self, record: Record) -> None:
+    def _give_up(self, record: Record) -> bool:
         watcher = self._watcher
         failure = record.failure or {"code": "operator", "message": "on hold for as long as it may be"}
         decision = decide(watcher.app, watcher.settings, record, failure["code"], may_hold=False)
@@ -143,7 +158,7 @@ class Holds:
                     decision=decision,
                     now=now,
                     resend_after_s=watcher.settings.resend_after_s,
-                    is_refused=old.request is None,
+                    is_refused=old.first_post_at is None,
                 )
                 if old.step == record.step
                 else None
@@ -151,3 +166,4 @@ class Holds:
         )
         if moved is not None and moved.until == "start":
             watcher.publish(moved)
+        return moved is not None

@@ -7,6 +7,7 @@ that was checked, and never after a wake-up. The record moves, then its wake-up 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,8 +25,6 @@ from framelane_celery.watching import looks
 from framelane_celery.watching.pool import Seen
 
 if TYPE_CHECKING:
-    from celery.app.task import Context
-
     from framelane_celery.watching.watcher import Watcher
 
 logger = logging.getLogger(__name__)
@@ -48,14 +47,27 @@ def outcome_of(seen: Seen) -> Outcome | None:
     return "failed" if job.is_failed else None
 
 
-def keep_chord_alive(backend: Any, context: Context) -> None:
-    """Refresh the keys in which a key-value result backend counts a chord's members (celery_facts.md, row 7).
+def groups_of(signature: Mapping[str, Any]) -> set[str]:
+    """The groups that a task, or what comes after it in its chain, is counted in: a chain's last task is the member."""
+    options, kwargs = signature.get("options") or {}, signature.get("kwargs") or {}
+    found = {options["group_id"]} if options.get("group_id") else set()
+    parts = [*(options.get("chain") or ())]
+    if signature.get("subtask_type") == "chord":
+        parts.append(kwargs.get("body") or {})
+    elif signature.get("subtask_type") == "chain":
+        parts += kwargs.get("tasks") or ()
+    return found.union(*map(groups_of, parts))
+
+
+def keep_chords_alive(backend: Any, groups: Iterable[str]) -> None:
+    """Refresh the keys in which a key-value result backend counts chords' members (celery_facts.md, row 7).
 
     The one place that knows their names: ``celery/backends/redis.py`` and ``base.py``, in 5.5 and 5.7.
     """
-    if context.group and hasattr(backend, "get_key_for_group") and backend.expires:
-        for suffix in ("", ".j", ".t", ".s"):
-            backend.expire(backend.get_key_for_group(context.group, suffix), backend.expires)
+    if hasattr(backend, "get_key_for_group") and backend.expires:
+        for group in groups:
+            for suffix in ("", ".j", ".t", ".s"):
+                backend.expire(backend.get_key_for_group(group, suffix), backend.expires)
 
 
 class Scribe:
@@ -64,6 +76,12 @@ class Scribe:
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
         self._failures: dict[str, int] = {}
+
+    def put_off(self, record: Record) -> None:
+        """Something went wrong about a record: later again, so that it does not keep everybody busy."""
+        failures = self._failures[record.id] = self._failures.get(record.id, 0) + 1
+        later_s = looks.after_trouble_s(failures)
+        self._watcher.move(record.id, lambda old, now: records.put_off(old, step=record.step, until_at=now + later_s))
 
     # --- what was seen -------------------------------------------------------------------------------------------
 
@@ -102,7 +120,11 @@ class Scribe:
         resend_after_s = self._watcher.settings.resend_after_s
         woken = self._watcher.move(
             seen.record.id,
-            lambda old, now: records.complete(old, job=job or {}, now=now, resend_after_s=resend_after_s),
+            lambda old, now: (
+                records.complete(old, job=job or {}, now=now, resend_after_s=resend_after_s)
+                if old.step == seen.record.step  # else another attempt waits by now
+                else None
+            ),
             known=seen.record,
         )
         if woken is not None:
@@ -117,6 +139,8 @@ class Scribe:
             watcher.room.hold(record.account, failure["code"], failure["message"])
 
         def fail(old: Record, now: float) -> Record | None:
+            if old.step != record.step:  # another attempt waits by now
+                return None
             return records.fail(
                 old,
                 outcome=outcome,
@@ -194,7 +218,8 @@ class Scribe:
         try:
             if not context.ignore_result:
                 self._backend(record).store_result(record.id, meta, PROGRESS, request=context)
-            keep_chord_alive(self._backend(record), context)
+            call = wakeups.Call.from_text(record.call)
+            keep_chords_alive(self._backend(record), groups_of(call._asdict()))
         except Exception:  # only for the eye: what is decided must not wait for it
             logger.exception("%s[%s]: the result backend did not take PROGRESS", record.task, record.id)
             return False

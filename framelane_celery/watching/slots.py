@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -21,7 +22,7 @@ class SlotQueue:
 
     def __init__(self, watcher: Watcher, kind: JobKind, per_minute: int) -> None:
         self._watcher, self._kind, self._per_minute = watcher, kind, per_minute
-        self._woken: deque[tuple[str, int]] = deque()
+        self._woken: deque[tuple[str, int, float]] = deque()
 
     def let_in(self) -> None:
         """Wake the first ones, as many as there are slots, unless enough are on their way."""
@@ -29,7 +30,7 @@ class SlotQueue:
         if not room.waiting(lane):
             self._woken.clear()
             return
-        self._woken = deque(woken for woken in self._woken if self._is_at(*woken))
+        self._woken = deque(woken for woken in self._woken if self._is_on_its_way(*woken))
         free = min(room.slots_free(self._kind, self._per_minute), AHEAD) - len(self._woken)
         if free <= 0:
             return
@@ -38,10 +39,13 @@ class SlotQueue:
             wake = partial(records.wake, resend_after_s=self._watcher.settings.resend_after_s)
             moved = self._watcher.move(record.id, lambda old, now, wake=wake: wake(old, now=now))  # type: ignore[misc]
             if moved is not None:
-                self._woken.append((moved.id, moved.step))
+                self._woken.append((moved.id, moved.step, time.monotonic()))
                 self._watcher.publish(moved)
 
-    def _is_at(self, task_id: str, step: int) -> bool:
+    def _is_on_its_way(self, task_id: str, step: int, woken_at: float) -> bool:
+        """Not for longer than a wake-up may take: those whose workers are gone must not stop the queue for others."""
+        if time.monotonic() - woken_at > self._watcher.settings.resend_after_s:
+            return False
         try:
             record, _ = self._watcher.room.read(task_id)
         except ForeignRecord:

@@ -168,7 +168,7 @@ class Watcher:
 
     def _count_letters(self) -> None:
         """Nothing is dropped in silence, so somebody has to be told that they pile up."""
-        letters = self.room.waiting("dead")
+        letters = self.room.waiting("dead") + self.room.waiting("dead:new")
         if letters >= self.settings.dead_letters_alarm:
             logger.warning(
                 "%d dead letters of %s wait for somebody: celery framelane dead list", letters, self.room.namespace
@@ -178,6 +178,7 @@ class Watcher:
         self.token = token
         self._revokes.forget()
         self._holds.forget()
+        self._keeper.begin_anew()
         logger.info("%s: %s", self.node, "another watcher leads" if token is None else f"watching, token {token}")
 
     def _tell_ends(self) -> None:
@@ -200,10 +201,10 @@ class Watcher:
         if time.monotonic() >= self._letters_at + LETTERS_EVERY_S:
             self._letters_at = time.monotonic()
             for record in self.room.due("dead:new", PAGE)[0]:
-                self._isolated(record, partial(self._is_due, record))
+                self.isolated(record, partial(self._is_due, record))
         while time.monotonic() < stop_at:
             page, _ = self.room.due("clock", PAGE)
-            moved = sum(self._isolated(record, partial(self._is_due, record)) for record in page)
+            moved = sum(self.isolated(record, partial(self._is_due, record)) for record in page)
             if len(page) < PAGE or not moved:
                 return
         self._wake.set()
@@ -258,7 +259,7 @@ class Watcher:
         if free <= 0:
             return
         page, now = self.room.due("look", free + len(self._looking))
-        self._clock_ahead_s = now - time.monotonic()
+        self.set_clock(now)
         sent = 0
         for record in page:
             if sent < free:
@@ -301,6 +302,11 @@ class Watcher:
                 logger.warning("the API ignores ?wait: single reads for %.0f s", looks.WAIT_PROBE_S)
                 self._no_wait_until = time.monotonic() + looks.WAIT_PROBE_S
             give_up = self._scribe.act_on(seen)
+        except RoomError:
+            raise
+        except Exception:
+            self._scribe.put_off(seen.record)
+            raise
         finally:
             if give_up is not None:  # nobody else looks meanwhile: cancelled by us is not cancelled by somebody
                 self._pool.send("time_out", give_up)
@@ -325,8 +331,12 @@ class Watcher:
         if self.events_are_on():
             self._post.put(partial(send_event, self.app, self.node, kind, task_id, fields))
 
+    def set_clock(self, now: float) -> None:
+        """The room's clock says what time it is."""
+        self._clock_ahead_s = now - time.monotonic()
+
     def now(self) -> float:
-        """The room's clock, as the last look at due times saw it."""
+        """The room's clock, as it was seen last."""
         return time.monotonic() + self._clock_ahead_s
 
     def move(self, task_id: str, transition: Transition, known: Record | None = None) -> Record | None:
@@ -344,7 +354,7 @@ class Watcher:
             logger.warning("%s: left alone: %s", task_id, error)
             return None
 
-    def _isolated(self, record: Record, act: Callable[[], bool]) -> bool:
+    def isolated(self, record: Record, act: Callable[[], bool]) -> bool:
         """One bad record never stops the others; a room that is away stops all."""
         try:
             return act()
@@ -354,6 +364,7 @@ class Watcher:
             logger.error("%s[%s]: passed over: %s", record.task, record.id, error)
         except Exception:
             logger.exception("%s[%s]: passed over", record.task, record.id)
+        self._scribe.put_off(record)
         return False
 
 

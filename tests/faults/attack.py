@@ -148,6 +148,11 @@ class Piece:
             return record is not None and bool(record.is_over)
         return bool(self.result.ready())
 
+    def told(self) -> str:
+        """Where it stands, for whoever reads why a test failed."""
+        record, state = self.stack.record(self.id), self.stack.app.AsyncResult(self.id).state
+        return f"{self.label}: {state}, {self._errbacks()} errbacks, until {record and record.until}: {record}"
+
     def _errbacks(self) -> int:
         return sum(note["id"] == self.id for note in self.stack.journal("errback"))
 
@@ -190,7 +195,8 @@ def wait_until_over(pieces: list[Piece], timeout_s: float) -> None:
     try:
         wait_for(all_over, timeout_s)
     except AssertionError as error:
-        raise AssertionError(f"not over within {timeout_s} s: {left}") from error
+        told = [piece.told() for piece in pieces if piece.label in left]
+        raise AssertionError(f"not over within {timeout_s} s: {told}") from error
     wait_for(pieces[0].stack.is_idle, 100, "records over")
 
 

@@ -8,7 +8,7 @@ Points of a run      begin bytes post progress accept hold finish, each `:before
                      after_return (the user's own code); tail:before-result result:stored failure:stored chord:before
 Points of a watcher  lead:after seen; decide shown looked wake resend reclaim publish end announce announcement
                      announced, each `:before` and `:after`; revoked:stored
-Points of a caller   create:after publish:before publish:after; replay put_away, each `:before` and `:after`
+Points of a caller   create:after publish:before publish:after; start_replay replay put_away, each `:before` and `:after`
 """
 
 from __future__ import annotations
@@ -104,6 +104,8 @@ def transition(old: Record, new: Record, token: int | None) -> str:
 
 def _of_a_letter(old: Record, new: Record) -> str:
     if new.is_letter:
+        if "replaying_at" in (new.letter or {}) and "replaying_at" not in (old.letter or {}):
+            return "start_replay"
         return "announced" if (new.letter or {}).get("announced") else "announce"
     return "put_away" if old.until == "dead" else "replay"
 
@@ -141,8 +143,8 @@ def arm() -> None:
     wrap(
         wakeups,
         "publish",
-        lambda app, record, *_: strike("publish:before", record.id),
-        lambda app, record, *_: strike("publish:after", record.id),
+        lambda app, record, **_: strike("publish:before", record.id),
+        lambda app, record, **_: strike("publish:after", record.id),
     )
     wrap(
         wakeups,

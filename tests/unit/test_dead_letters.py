@@ -20,7 +20,7 @@ from framelane_celery import FramelaneTask, RenderRequest, dead_letters, records
 from framelane_celery.dead_letters import NoSuchLetter, Replay
 from framelane_celery.errors import DuplicateTask, FramelaneError, InvalidArguments, RoomError
 from framelane_celery.records import Record
-from framelane_celery.room import Room, move, room_of
+from framelane_celery.room import TOMBSTONE_S, Room, move, room_of
 from framelane_celery.settings import settings_of
 
 NOW = 1_000_000.0
@@ -395,7 +395,8 @@ def key_of(app: Celery, record: Record) -> str:
 def test_the_key_and_bytes_of_a_replay(
     app: Celery, fields: dict[str, Any], outcome: str, job_id: str | None, posted: str | None, is_same: bool
 ) -> None:
-    state = {"outcome": outcome, "job_id": job_id, "job": None, "request": posted, "key": 3}
+    posted_at = NOW - 50 if posted else None
+    state = {"outcome": outcome, "job_id": job_id, "job": None, "request": posted, "first_post_at": posted_at, "key": 3}
     letter = make_letter(app, **{**fields, **state})
     again = read(app, dead_letters.replay(app, "letter").task_id)
     assert (key_of(app, again) == key_of(app, letter)) == is_same
@@ -403,11 +404,39 @@ def test_the_key_and_bytes_of_a_replay(
     assert again.job_id is None
 
 
-def test_an_imported_letter_that_was_never_answered_keeps_its_id_for_the_key(app: Celery, elsewhere: Celery) -> None:
+def test_a_letter_that_was_never_answered_cannot_be_asked_for_from_another_namespace(
+    app: Celery, elsewhere: Celery
+) -> None:
+    """Its key would be another; so it says that a job may exist."""
     make_letter(app, outcome="worker_lost", job_id=None, job=None)
-    assert dead_letters.from_line(elsewhere, dead_letters.to_line(read(app, "letter")))
-    again = read(elsewhere, dead_letters.replay(elsewhere, "letter").task_id)
+    line = dead_letters.to_line(read(app, "letter"), room_for(app).namespace)
+    assert dead_letters.from_line(elsewhere, line)
+    assert read(elsewhere, "letter").outcome == "outcome_unknown"
+    room_for(app).forget(read(app, "letter"))
+    assert dead_letters.from_line(app, line)
+    again = read(app, dead_letters.replay(app, "letter").task_id)
     assert (again.key_id, again.key, again.request) == ("letter", 1, '{"bytes":1}')
+
+
+def test_a_replay_that_died_half_way_is_one_job_even_when_it_is_forgotten(app: Celery) -> None:
+    """Between the new record and the end of the letter; what it was replayed as is remembered for two days."""
+    letter = make_letter(app)
+    _, now = room_for(app).read("letter")
+    told = {**(letter.letter or {}), "replaying_at": now - TOMBSTONE_S}
+    assert room_for(app).save(letter, replace(letter, letter=told)) == "saved"
+    done = dead_letters.replay(app, "letter")
+    assert not done.is_new
+    assert everything(app) == {}
+    assert room_for(app).read(done.task_id)[0] is None
+
+
+def test_a_replay_that_died_before_its_new_record_is_made_good(app: Celery) -> None:
+    letter = make_letter(app)
+    _, now = room_for(app).read("letter")
+    told = {**(letter.letter or {}), "replaying_at": now - 60}
+    assert room_for(app).save(letter, replace(letter, letter=told)) == "saved"
+    assert dead_letters.replay(app, "letter").is_new
+    assert len(everything(app)) == 1
 
 
 # --- throwing away -----------------------------------------------------------------------------------------------

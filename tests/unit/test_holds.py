@@ -26,6 +26,9 @@ NEW_START_ALONE = Usage.model_validate({"period_start": "2026-12-01T00:00:00Z"})
 EMPTY = Usage.model_validate({})
 
 
+JANUARY = datetime(2027, 1, 1, tzinfo=timezone.utc).timestamp()
+
+
 def hold(code: str, since: float = SINCE, ends_at: float | None = None) -> Hold:
     return Hold("default", code, "for the eye", since, ends_at)
 
@@ -41,9 +44,11 @@ def hold(code: str, since: float = SINCE, ends_at: float | None = None) -> Hold:
         ("quota_exceeded", DECEMBER, NOW, SINCE),  # whatever our clock says
         ("quota_exceeded", NOVEMBER, instant(12, 1), SINCE + LEAST_S),  # the server's clock is behind ours
         ("quota_exceeded", NOVEMBER, instant(12, 2), SINCE + LEAST_S),
-        ("quota_exceeded", NO_END, NOW, None),
-        ("quota_exceeded", EMPTY, NOW, None),
-        ("quota_exceeded", None, NOW, None),
+        # periods are calendar months, where the usage does not say
+        ("quota_exceeded", NO_END, NOW, instant(12, 1)),
+        ("quota_exceeded", EMPTY, NOW, instant(12, 1)),
+        ("quota_exceeded", None, NOW, instant(12, 1)),
+        ("quota_exceeded", None, instant(12, 31), JANUARY),
         # a refused key: until it is accepted
         ("unauthorized", NOVEMBER, NOW, SINCE),
         ("unauthorized", EMPTY, NOW, SINCE),
@@ -57,17 +62,23 @@ def hold(code: str, since: float = SINCE, ends_at: float | None = None) -> Hold:
 )
 def test_when_a_hold_ends(code: str, usage: Usage | None, now: float, end: float | None) -> None:
     assert ends_at(hold(code), usage, now) == end
-    assert ends_at(hold(code, ends_at=NOW + 5), usage, now) == end  # what was known before changes nothing
+
+
+def test_what_was_known_stays_where_the_usage_does_not_say() -> None:
+    known = hold("quota_exceeded", ends_at=NOW + 5)
+    for usage in (None, EMPTY, NO_END):
+        assert ends_at(known, usage, NOW) == NOW + 5
+    assert ends_at(known, NOVEMBER, NOW) == instant(12, 1)
 
 
 def test_a_new_period_without_an_end_tells_nothing() -> None:
-    assert ends_at(hold("quota_exceeded"), NEW_START_ALONE, NOW) is None
+    assert ends_at(hold("quota_exceeded"), NEW_START_ALONE, NOW) == instant(12, 1)
 
 
 def test_a_hold_that_began_after_its_period_waits_for_that_ones_end() -> None:
     """Spent on the first day of a period: the period's start is before the hold."""
     spent = hold("quota_exceeded", since=instant(12, 1, 3))
-    assert ends_at(spent, DECEMBER, instant(12, 2)) == datetime(2027, 1, 1, tzinfo=timezone.utc).timestamp()
+    assert ends_at(spent, DECEMBER, instant(12, 2)) == JANUARY
 
 
 @pytest.mark.parametrize(

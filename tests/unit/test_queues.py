@@ -8,7 +8,6 @@ from typing import Any
 import celery
 import pytest
 from celery import Celery
-from celery.exceptions import QueueNotFound
 from kombu import Exchange, Queue
 
 from framelane_celery import queues
@@ -116,8 +115,16 @@ def test_a_queue_of_the_users_own_stays_as_it_is(app: Celery) -> None:
 def test_a_queue_is_declared_even_where_the_app_makes_none(app: Celery) -> None:
     app.conf.task_create_missing_queues = False
     assert queues.declared(app, "shop.dead").name == "shop.dead"
-    with pytest.raises(QueueNotFound):
-        queues.queue_of(app, "shop.other", {"queue": "unknown"})
+    assert queues.queue_of(app, "shop.other", {"queue": "unknown"}) == app.conf.task_default_queue
+
+
+def test_a_router_that_needs_arguments_gets_those_of_the_call(app: Celery) -> None:
+    def router(name: str, args: tuple, kwargs: dict, options: dict, task: object = None, **kw: object) -> dict:
+        return {"queue": args[0]}
+
+    app.conf.task_routes = (router,)
+    assert queues.queue_of(app, "shop.promo", {}, ["eu"], {}) == "eu"
+    assert queues.queue_of(app, "shop.promo", {}) == app.conf.task_default_queue  # at start-up there are none
 
 
 @pytest.mark.skipif(celery.VERSION < (5, 6), reason="Celery 5.5 has no type for missing queues: they are classic")

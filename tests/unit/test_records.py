@@ -119,6 +119,9 @@ TRANSITIONS: dict[str, Callable[[Record], Record | None]] = {
     "finish by its node": lambda r: records.finish(r, run_id=None, node="node", now=NOW),
     "finish by its step": lambda r: records.finish(r, run_id=None, node="node", step=r.step, now=NOW),
     "finish by its step, two on": lambda r: records.finish(r, run_id=None, node="node", step=r.step - 2, now=NOW),
+    "open_post": lambda r: records.open_post(r, run_id="run", now=NOW),
+    "put_off": lambda r: records.put_off(r, step=r.step, until_at=NOW + 9),
+    "start_replay": lambda r: records.start_replay(r, now=NOW),
     "try_to_end": lambda r: records.try_to_end(r, now=NOW),
     "end": lambda r: records.end(r, now=NOW),
 }
@@ -187,6 +190,9 @@ APPLIES: dict[str, set[str]] = {
     "finish by its node": also_revoked(*RUNS),
     "finish by its step": also_revoked(*STARTS, *RUNS),
     "finish by its step, two on": also_revoked(*RUNS),  # what waits here was begun on no node
+    "open_post": also_revoked("run, posted"),
+    "put_off": {name for name, r in STATES.items() if r.due_at is not None and r.until != "slot"},
+    "start_replay": DEAD,
     "try_to_end": {f"{name}, revoked" for name in WAITS},
     "end": {f"{name}, revoked" for name in WAITS},
     **{f"fail by the watcher: {name}": {"job", "held"} for name in DECISIONS},
@@ -196,7 +202,8 @@ APPLIES: dict[str, set[str]] = {
 }
 KEEP_THE_STEP = {
     "hold_lease", "renew", "prepare", "looked", "hinted", "announce", "announced", "resend", "end_replacing",
-    "try_to_end", "fail by the run: dead letter", "fail by the run: fail",  # this very run tells it
+    "open_post", "put_off", "start_replay", "try_to_end",
+    "fail by the run: dead letter", "fail by the run: fail",  # this very run tells it
 }  # fmt: skip
 
 
@@ -581,7 +588,7 @@ REPLAYED: dict[str, tuple[Record, dict[str, Any]]] = {
         {"key": 1, "request": "{}", "first_post_at": NOW - 9},
     ),
     "an unknown outcome": (
-        replace(STATES["dead"], job_id=None, outcome="outcome_unknown"),
+        replace(STATES["dead"], job_id=None, outcome="outcome_unknown", first_post_at=NOW - 9),
         {"key": 2, "request": None, "first_post_at": None},
     ),
 }
@@ -592,9 +599,9 @@ REPLAYED: dict[str, tuple[Record, dict[str, Any]]] = {
 def test_a_replay_is_a_new_attempt_with_a_budget_of_its_own(why: str, is_kept: bool) -> None:
     letter, expected = REPLAYED[why]
     if is_kept:
-        new = records.replay(replace(letter, until="release"), call="{}", digest="e", now=NOW)
+        new = records.replay(replace(letter, until="release", job_kind="render"), call="{}", digest="e", now=NOW)
     else:
-        new = records.replay_as(letter, id="task-2", call="{}", digest="e", now=NOW)
+        new = records.replay_as(replace(letter, job_kind="render"), id="task-2", call="{}", digest="e", now=NOW)
     assert new is not None
     assert {name: getattr(new, name) for name in expected} == expected
     assert (new.until, new.lane, new.attempt, new.attempts_made) == ("slot", "slot:render", 2, 1)
@@ -766,7 +773,8 @@ class History:
             "resend_after_s": 60.0, "max_lost_runs": 2, "reason": "revoked", "task": "t2", "call": "{}",
             "digest": "e", "due_at": now + draw(*SPANS), "at_once": draw(True, False), "failure": FAILURE,
             "decision": DECISIONS[draw(*DECISIONS)], "max_s": 60.0, "replayed_as": draw(None, "t9"),
-            "letter": replace(STATES["dead, new"], created_at=NOW),
+            "letter": replace(STATES["dead, new"], created_at=NOW), "until_at": now + draw(*SPANS),
+            "is_answered": not self.was_posted and draw(True, False),
         }  # fmt: skip
         found = {}
         for name, make in MOVES.items():
@@ -777,7 +785,7 @@ class History:
                 is_unknown = is_run and self.was_posted and draw(True, False)
                 given["run_id"] = run_id if is_run else None
                 given["outcome"] = "outcome_unknown" if is_unknown else "failed"
-                given["is_refused"] = not self.was_posted if is_run else old.request is None
+                given["is_refused"] = not self.was_posted if is_run else old.first_post_at is None
                 given["job"] = None if is_run else given["job"]
             new = make(old, **given)
             if new is not None:
@@ -791,10 +799,12 @@ class History:
     def note(self, name: str, new: Record) -> None:
         """What the server comes to know by a transition. A run may POST as soon as its bytes are stored."""
         if name == "begin":
-            self.was_posted = new.request is not None
+            self.was_posted = new.first_post_at is not None
+        if name == "pause" and new.first_post_at is None and new.request is not None:  # it was answered: no job
+            self.unseen.discard(self.record.idempotency_key("n"))
         if name == "fail" and self.is_refusal():
             self.unseen.discard(self.record.idempotency_key("n"))
-        if new.until == "running" and new.request is not None and new.job_id is None and new.outcome is None:
+        if new.until == "running" and new.first_post_at is not None and new.job_id is None and new.outcome is None:
             self.unseen.add(new.idempotency_key("n"))
         if name == "accept":
             key = new.idempotency_key("n")
@@ -802,6 +812,7 @@ class History:
             assert self.jobs.setdefault(key, new.attempt) == new.attempt, "two attempts, of which the first had a job"
 
 
+AFTER_DEATH = ("announce", "announced", "put_off", "start_replay", "put_away", "discard")
 SPANS = (-5.0, 0.0, 5.0, 100.0)
 
 
@@ -827,7 +838,7 @@ def test_what_holds_in_every_history(seed: int, length: int) -> None:
         assert new.step >= old.step
         assert (new.until == old.until) or new.step == old.step + 1
         assert old.until != "done"
-        assert old.until != "dead" or name in ("announce", "announced", "put_away", "discard")
+        assert old.until != "dead" or name in AFTER_DEATH
         assert (new.id, new.account, new.created_at, new.version) == (old.id, old.account, old.created_at, old.version)
         assert new.ending == old.ending or name == "revoke"  # never taken back
         assert new.attempt >= old.attempt
@@ -835,7 +846,7 @@ def test_what_holds_in_every_history(seed: int, length: int) -> None:
         if name == "resend":
             assert (new.until, new.step) == ("start", old.step)
         if new.ending and new.until in WAITING:  # ends at once, or is being ended, and the watcher's clock finds it
-            latest = now + (END_AGAIN_S if name == "try_to_end" else 0)
+            latest = now + {"try_to_end": END_AGAIN_S, "put_off": max(SPANS)}.get(name, 0)
             assert (new.lane, new.due_at is not None and new.due_at <= latest) == ("clock", True)
         if new.until in WAITING or new.until == "running":
             assert new.lane is not None  # whatever is not over is looked at, some day
@@ -850,7 +861,8 @@ def assert_no_job_is_lost_sight_of(history: History, name: str, new: Record) -> 
     old = history.record
     another_work = name == "redo" and old.until == "replacing"
     told = name == "replay" and old.outcome == "outcome_unknown"  # the operator has looked
-    refused = name == "fail" and history.is_refusal()
+    answered = name == "pause" and new.first_post_at is None
+    refused = (name == "fail" or answered) and history.is_refusal()
     is_free = another_work or told or refused or new.until == "done"
     if old.idempotency_key("n") in history.unseen and not is_free:
         assert (new.key, new.key_id) == (old.key, old.key_id)
