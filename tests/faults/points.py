@@ -8,7 +8,7 @@ Points of a run      begin bytes post progress accept hold finish, each `:before
                      after_return (the user's own code); tail:before-result result:stored failure:stored chord:before
 Points of a watcher  lead:after seen; decide shown looked wake resend reclaim publish end announce announcement
                      announced, each `:before` and `:after`; revoked:stored
-Points of a caller   create:after publish:before publish:after; start_replay replay put_away, each `:before` and `:after`
+Points of a caller   create:after publish:before publish:after; start_replay replay put_away with `:before` and `:after`
 """
 
 from __future__ import annotations

@@ -623,6 +623,14 @@ def test_a_message_replays_its_letter_once(app: Celery, caplog: pytest.LogCaptur
     assert "secret" not in caplog.text
 
 
+def test_a_message_never_replays_what_may_have_a_job(app: Celery) -> None:
+    make_letter(app, outcome="outcome_unknown", job_id=None, job=None)
+    before = everything(app)
+    take(app)
+    assert everything(app) == before
+    assert dead_letters.replay(app, "letter").is_new  # an operator does
+
+
 @pytest.mark.parametrize("fields", [FAILED, KEPT])
 def test_a_message_never_replays_what_has_died_again(app: Celery, fields: dict[str, Any]) -> None:
     """Else a worker that is left on the queue would pay for what always fails, for ever."""

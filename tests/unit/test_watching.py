@@ -1,0 +1,140 @@
+"""Parts of the watcher with a real room and no worker: the queue of slots, stale looks, whose results live on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from framelane_celery import wakeups
+from framelane_celery.models import Job
+from framelane_celery.records import Record
+from framelane_celery.room import Room, move, open_room
+from framelane_celery.watching import slots as slot_queue
+from framelane_celery.watching.keeper import Keeper
+from framelane_celery.watching.pool import Seen
+from framelane_celery.watching.scribe import Scribe, groups_of
+from framelane_celery.watching.slots import AHEAD, SlotQueue
+
+COMPOSITION = {"elements": [{"type": "text", "text": "hello", "duration": 2}]}
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Celery]:
+    with Celery("shop", broker="memory://", backend="cache+memory://", set_as_current=False) as app:
+        app.conf.framelane = {"room_url": f"sqlite:///{tmp_path}/room.sqlite"}
+        yield app
+
+
+class LeadingWatcher:
+    """What the parts need of a watcher that leads: it moves records, and notes what it would publish."""
+
+    def __init__(self, app: Celery, room: Room) -> None:
+        from framelane_celery.settings import settings_of
+
+        self.app, self.room, self.settings, self.token = app, room, settings_of(app), 1
+        self.published: list[str] = []
+
+    def move(self, task_id: str, transition: Any, known: Record | None = None) -> Record | None:
+        return move(self.room, task_id, transition, known=(known, time.time()) if known else None)
+
+    def publish(self, record: Record) -> None:
+        self.published.append(record.id)
+
+    def now(self) -> float:
+        return time.time()
+
+    def announce(self, *told: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def watcher(app: Celery, tmp_path: Path) -> Iterator[LeadingWatcher]:
+    room = open_room(f"sqlite:///{tmp_path}/room.sqlite", "shop")
+    yield LeadingWatcher(app, room)
+    room.close()
+
+
+def call_of(app: Celery, **options: Any) -> str:
+    return wakeups.call_of(app.tasks["framelane.render"], [COMPOSITION], {}, options).to_text()
+
+
+def put(watcher: LeadingWatcher, task_id: str, **fields: Any) -> Record:
+    record = Record(id=task_id, task="framelane.render", call=call_of(watcher.app), digest="d", **fields)
+    assert watcher.room.create(record) is None
+    return record
+
+
+def test_those_whose_workers_are_gone_do_not_stop_the_queue(
+    watcher: LeadingWatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(AHEAD):
+        put(watcher, f"gone-{n}", until="slot", due_at=1.0 + n, queued_at=1.0 + n, job_kind="render")
+    put(watcher, "web", until="slot", due_at=100.0, queued_at=100.0, job_kind="render")
+    queue = SlotQueue(watcher, "render", 120)  # type: ignore[arg-type]
+    queue.let_in()
+    queue.let_in()
+    assert len(watcher.published) == AHEAD  # a little ahead of the pool, and no more
+    later = time.monotonic() + watcher.settings.resend_after_s + 1
+    monkeypatch.setattr(slot_queue.time, "monotonic", lambda: later)
+    queue.let_in()
+    assert watcher.published[-1] == "web"
+
+
+@pytest.mark.parametrize("status", ["failed", "completed"])
+def test_a_stale_look_decides_nothing_about_the_next_attempt(watcher: LeadingWatcher, status: str) -> None:
+    job = {"id": "render_1", "kind": "render", "status": status, "error": {"code": "internal", "message": "…"}}
+    looked_at = put(watcher, "task", until="job", step=5, due_at=1.0, job_id="render_1", job_kind="render")
+    now = replace(looked_at, step=9, attempt=2, key=2, job_id="render_2")
+    assert watcher.room.save(looked_at, now) == "saved"
+    stored, _ = watcher.room.read("task")
+    Scribe(watcher).act_on(Seen("look", looked_at, Job.parse(job), None, 0, 0.1))  # type: ignore[arg-type]
+    assert watcher.room.read("task")[0] == stored
+    assert watcher.published == []
+
+
+def test_what_nobody_could_decide_is_put_off(watcher: LeadingWatcher) -> None:
+    record = put(watcher, "task", until="job", step=5, due_at=1.0, job_id="render_1", job_kind="render")
+    Scribe(watcher).put_off(record)  # type: ignore[arg-type]
+    after, now = watcher.room.read("task")
+    assert after is not None
+    assert after.due_at is not None
+    assert after.due_at > now
+
+
+def test_the_groups_of_later_steps_are_known(app: Celery) -> None:
+    """celery_facts.md, row 7: of a chain in a chord, Celery counts the last task as the member."""
+    render, transcribe = app.tasks["framelane.render"], app.tasks["framelane.transcribe"]
+    inner = transcribe.s().set(group_id="g-1", chord={})
+    call = wakeups.call_of(render, [COMPOSITION], {}, {"chain": [dict(inner)]})
+    assert groups_of(call._asdict()) == {"g-1"}
+    assert groups_of(wakeups.call_of(render, [COMPOSITION], {}, {"group_id": "g-2"})._asdict()) == {"g-2"}
+    nested = {"task": "celery.chord", "subtask_type": "chord", "kwargs": {"body": dict(inner)}, "options": {}}
+    assert groups_of({**call._asdict(), "options": {"chain": [nested]}}) == {"g-1"}
+    assert groups_of(wakeups.call_of(render, [COMPOSITION], {}, {})._asdict()) == set()
+
+
+def test_who_takes_over_begins_a_round_at_once(watcher: LeadingWatcher) -> None:
+    """Workers may live for less than a third of a result."""
+    put(watcher, "held", until="release", due_at=time.time() + 600, held_at=1.0)
+    put(watcher, "looked at", until="job", due_at=time.time() + 600, job_id="render_1")
+    desk: list[Any] = []
+    idle = SimpleNamespace(is_idle=True, put=desk.append)
+    scribe = SimpleNamespace(result_life_s=lambda: 86400.0, keep_alive=lambda record: None)
+    keeper = Keeper(watcher, scribe, idle)  # type: ignore[arg-type]
+    keeper.keep()
+    keeper.keep()
+    assert [work.args[0].id for work in desk] == ["held"]
+    keeper.keep()
+    keeper.keep()
+    assert len(desk) == 1  # the next round is hours away
+    keeper.begin_anew()
+    keeper.keep()
+    keeper.keep()
+    assert len(desk) == 2
