@@ -250,7 +250,7 @@ OF_RUNS = ("hold:after", "failure:stored", "after_return", "finish:after")
 """In the second run, between stored FAILURE and `after_return`, in it, and between `dead` and the announcement."""
 
 OF_REPLAYS = ("start_replay:after", "create:after", "put_away:after", "replay:before", "replay:after")
-"""Of the child that replays: before the new record, between it and the letter's end, around a kept pipeline's going on."""
+"""Of the child that replays: before the new record, between it and the letter's end, around a kept one's going on."""
 
 OF_WATCHERS = {
     "decide:after": (False, True),  # between the verdict and the wake-up; a kept one's verdict is its end

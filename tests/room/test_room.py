@@ -100,6 +100,7 @@ def test_every_column_comes_back_as_it_went_in(room: Room, make_record: Make) ->
         retry_queue="framelane.retry",
         held_at=0.55,
         letter={"at": 0.1, "queue": None, "route": {"code": "source_*"}, "keep_waiting": True, "announced": False},
+        replays=2,
         outcome="failed",
         ending="revoked",
         finished_at=0.6,

@@ -4,6 +4,4 @@ from __future__ import annotations
 
 from framelane_celery.watching import holds
 
-SOONER = ("-I", "tests.worker.sooner")
-
 holds.ASK_KEY_EVERY_S = 1.0  # type: ignore[misc]

@@ -22,9 +22,9 @@ from framelane_celery.room.rules import DAY_S
 from framelane_celery.testing import FramelaneServer, Switches
 from tests.worker.pipelines import POLL_S, Scene, Stage, opened_stack, playing
 from tests.worker.project import composition
-from tests.worker.sooner import SOONER
 from tests.worker.stacks import Stack, jobs_of, make_server, wait_for
 
+SOONER = ("-I", "tests.worker.sooner")  # not imported here: it changes the package
 pytestmark = [pytest.mark.worker, pytest.mark.timeout(300)]
 
 
