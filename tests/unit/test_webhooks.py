@@ -512,9 +512,11 @@ def test_several_jobs_in_one_body(app: Celery, room: Room) -> None:
     assert all(due_at(room, f"task-{n}") < before for n, before in zip((1, 2), later, strict=True))
 
 
-@pytest.mark.parametrize("forge", [{"secret": "whsec_forged"}, {"at": 1.0}, {"at": time.time() + 1000}])
+@pytest.mark.parametrize("forge", [{"secret": "whsec_forged"}, {"at": 1.0}, {"ahead_s": 1000.0}])
 def test_what_is_forged_or_stale_changes_nothing(app: Celery, room: Room, forge: dict[str, Any]) -> None:
     later = waiting(room)
+    if "ahead_s" in forge:  # not told by the parameters: those are made long before, when the tests are collected
+        forge = {"at": time.time() + forge["ahead_s"]}
     with pytest.raises(WebhookRefused):
         receive(signed(**forge), BODY, app=app)
     with pytest.raises(WebhookRefused):
