@@ -96,7 +96,8 @@ def put_on_hold(account: str, code: str, reason: str, ends_at: float | None) -> 
         if code == there.code:
             return there if ends_at is None else there._replace(ends_at=ends_at)
         # What the server says never takes the place of what an operator has said.
-        return new if code == "operator" else there
+        # It is another hold, which whoever saw the first does not end: later, though SQLite's clock has milliseconds.
+        return new._replace(since=max(now, there.since + 0.001)) if code == "operator" else there
 
     return change
 
