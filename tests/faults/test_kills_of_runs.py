@@ -54,6 +54,9 @@ TAIL_POINTS = {"create:after": "tail", "publish:before": "tail", "publish:after"
 DOUBLED = {"tail:before-result", *TAIL_POINTS}
 """Between the publication of the first plain task of the tail and the storing of the result."""
 
+GO_ON = {"accept:after", *DOUBLED, "result:stored", "after_return", "finish:after"}
+"""While a run stands still here, its job or the task after it goes on, until the worker is killed: anywhere in its way."""
+
 ATTACKS = [("child", point) for point in POINTS] + [("worker", point) for point in {**POINTS, **TAIL_POINTS}]
 
 
@@ -112,4 +115,7 @@ def test_a_plain_tail_is_doubled_only_between_its_publication_and_the_result(
 ) -> None:
     end = stage.outcome(battle)[victim, point]
     assert end.plain_ids == 1  # doubled or not, it is the same task
-    assert end.plain == [2 if point in DOUBLED else 1, 0 if POINTS.get(point) == "chord" else 1]
+    first, second = end.plain
+    goes_on = victim == "worker" and point in GO_ON  # then the kill may find it in that same window
+    assert first in ((1, 2) if goes_on and point == "accept:after" else (2 if point in DOUBLED else 1,))
+    assert second in ((0,) if POINTS.get(point) == "chord" else (1, 2) if goes_on else (1,))
