@@ -55,7 +55,7 @@ DOUBLED = {"tail:before-result", *TAIL_POINTS}
 """Between the publication of the first plain task of the tail and the storing of the result."""
 
 GO_ON = {"accept:after", *DOUBLED, "result:stored", "after_return", "finish:after"}
-"""While a run stands still here, its job or the task after it goes on, until the worker is killed: anywhere in its way."""
+"""While a run stands still here, its job or the task after it goes on until the worker is killed, wherever that is."""
 
 ATTACKS = [("child", point) for point in POINTS] + [("worker", point) for point in {**POINTS, **TAIL_POINTS}]
 
