@@ -70,7 +70,11 @@ def _play(name: str, folder: Path) -> dict[str, Ended]:
             if "was accepted" in label:
                 order(stack, "accept:after", "hang", ids[label])
             call.apply_async()
-        wait_for(lambda: all(stack.record(task_id).is_over for task_id in ids.values()), 300, "all records over")
+        try:
+            wait_for(lambda: all(stack.record(task_id).is_over for task_id in ids.values()), 300, "all records over")
+        except AssertionError as error:
+            left = {label: record for label, one in ids.items() if not (record := stack.record(one)).is_over}
+            raise AssertionError(f"not over within 300 s: {left}") from error
         stack.sig("note", tag="last").apply_async().get(timeout=60)  # behind every other plain task
 
         def count(event: str, **fields: str) -> int:
