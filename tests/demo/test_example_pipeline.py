@@ -51,8 +51,9 @@ def name() -> Iterator[str]:
     name = f"fl-example-{uuid4().hex[:10]}"
     yield name
     with suppress(Exception), Celery(broker=AMQP, set_as_current=False).connection_for_write() as connection:
-        connection.default_channel.queue_delete(name)
-        connection.default_channel.exchange_delete(name)
+        for queue in (name, f"{name}.retry"):
+            connection.default_channel.queue_delete(queue)
+            connection.default_channel.exchange_delete(queue)
     for url in (BROKER, BACKEND):
         with redis.Redis.from_url(url) as client:
             for key in client.scan_iter(f"*{name}*", count=1000):

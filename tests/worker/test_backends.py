@@ -174,7 +174,8 @@ def test_a_wake_up_that_comes_four_times_at_once(make_stack: MakeStack, server: 
         wait_for(lambda: len([note for note in stack.journal("body") if note["id"] == body]) == 1)
     assert [len(jobs_of(server, member)) for member in members] == [1, 1]
     assert len([note for note in stack.journal("body") if note["id"] == body]) == 1
-    delete_queue(stack, elsewhere)
+    for queue in (elsewhere, f"{elsewhere}.retry"):
+        delete_queue(stack, queue)
 
 
 def options_of(record: Any) -> dict[str, Any]:
