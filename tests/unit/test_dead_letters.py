@@ -430,6 +430,17 @@ def test_a_replay_that_died_half_way_is_one_job_even_when_it_is_forgotten(app: C
     assert room_for(app).read(done.task_id)[0] is None
 
 
+@pytest.mark.parametrize("fields", [FAILED, KEPT])
+def test_what_was_never_answered_is_replayed_as_it_was_or_not_at_all(app: Celery, fields: dict[str, Any]) -> None:
+    """Its job, if there is one, is of the old arguments."""
+    make_letter(app, **{**fields, "outcome": "worker_lost", "job_id": None, "job": None})
+    before = everything(app)
+    with pytest.raises(InvalidArguments, match="never answered"):
+        dead_letters.replay(app, "letter", args=[{**COMPOSITION, "width": 640}])
+    assert everything(app) == before
+    assert dead_letters.replay(app, "letter").is_new
+
+
 def test_a_replay_that_died_before_its_new_record_is_made_good(app: Celery) -> None:
     letter = make_letter(app)
     _, now = room_for(app).read("letter")

@@ -185,6 +185,21 @@ def test_a_worker_serves_its_retries_and_nothing_that_is_published_to_later(app:
     assert set(app.amqp.queues.consume_from) == serves | more
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_dead_letter_queue_is_served_by_who_asks_for_it_alone(app: Celery, asked: bool) -> None:
+    """Though it is in ``task_queues``: without -Q, a worker serves all of those."""
+    app.conf.task_queues = [Queue("promos"), Queue("shop.dead")]
+    if asked:
+        app.amqp.queues.select(["shop.dead"])
+    queues.serve_retry_queues(app, make_settings(), {})
+    assert set(app.amqp.queues.consume_from) == ({"shop.dead"} if asked else {"promos", "promos.retry"})
+
+
+def test_a_retry_queue_that_is_served_by_name_has_no_retry_queue_of_its_own(app: Celery) -> None:
+    served = ["promos", "promos.retry"]
+    assert queues.retry_queues_to_serve(app, make_settings(), served, {}) == set()
+
+
 def test_a_worker_that_serves_retries_already_is_left_alone(app: Celery) -> None:
     app.amqp.queues.select(["celery", "retries"])
     queues.serve_retry_queues(app, make_settings(retry_queue="retries"), {"shop.other": ()})

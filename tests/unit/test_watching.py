@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,14 +14,16 @@ import pytest
 from celery import Celery
 
 from framelane_celery import wakeups
-from framelane_celery.models import Job
+from framelane_celery.models import Job, Usage
 from framelane_celery.records import Record
 from framelane_celery.room import Room, move, open_room
 from framelane_celery.watching import slots as slot_queue
+from framelane_celery.watching.holds import Holds
 from framelane_celery.watching.keeper import Keeper
 from framelane_celery.watching.pool import Seen
 from framelane_celery.watching.scribe import Scribe, groups_of
 from framelane_celery.watching.slots import AHEAD, SlotQueue
+from framelane_celery.watching.watcher import Watcher
 
 COMPOSITION = {"elements": [{"type": "text", "text": "hello", "duration": 2}]}
 
@@ -52,6 +55,9 @@ class LeadingWatcher:
 
     def announce(self, *told: Any) -> None:
         pass
+
+    def set_clock(self, now: float) -> None:
+        self.clock_set_to = now
 
 
 @pytest.fixture
@@ -138,3 +144,63 @@ def test_who_takes_over_begins_a_round_at_once(watcher: LeadingWatcher) -> None:
     keeper.keep()
     keeper.keep()
     assert len(desk) == 2
+
+
+# --- holds -------------------------------------------------------------------------------------------------------
+
+
+def test_an_operators_release_is_not_undone_by_a_read_that_was_under_way(watcher: LeadingWatcher) -> None:
+    calls: list[Any] = []
+    holds = Holds(watcher, SimpleNamespace(call=calls.append))  # type: ignore[arg-type]
+    watcher.room.hold("default", "quota_exceeded", "spent")
+    holds.keep()
+    [read_usage] = calls
+    assert watcher.room.release("default")
+    end = datetime.now(timezone.utc) + timedelta(days=3)
+    read_usage(SimpleNamespace(get_usage=lambda: Usage(period_end=end)))
+    assert [hold.is_on for hold in watcher.room.holds()[0]] == [False]
+
+
+def test_a_watcher_with_nothing_in_flight_knows_the_rooms_clock(watcher: LeadingWatcher) -> None:
+    """Else the end of a hold would be judged by a clock that counts from the machine's start."""
+    Holds(watcher, SimpleNamespace(call=lambda work: None)).keep()  # type: ignore[arg-type]
+    assert abs(watcher.clock_set_to - watcher.room.read("x")[1]) < 60
+
+
+# --- one bad record ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def leader(app: Celery, watcher: LeadingWatcher) -> Watcher:
+    """A real watcher that leads, without its threads."""
+    nothing: dict[str, Any] = {"runs": tuple, "revokes": tuple, "events_are_on": lambda: False}
+    leader = Watcher(app, watcher.room, watcher.settings, "w@host", **nothing)
+    leader.token = watcher.room.lead(leader._owner, 60)
+    return leader
+
+
+def test_a_record_over_which_the_clock_stumbles_is_put_off(watcher: LeadingWatcher, leader: Watcher) -> None:
+    record = put(watcher, "bad", until="instant", due_at=1.0)
+
+    def stumble() -> bool:
+        raise LookupError("of the user's router")
+
+    assert not leader.isolated(record, stumble)
+    after, now = watcher.room.read("bad")
+    assert after is not None
+    assert after.due_at is not None
+    assert (after.step, after.due_at > now) == (record.step, True)
+
+
+def test_a_look_over_which_the_scribe_stumbles_is_put_off(watcher: LeadingWatcher, leader: Watcher) -> None:
+    """Else the same job would be read again at once, for ever."""
+    record = put(watcher, "bad", until="job", due_at=1.0, job_id="render_1", job_kind="render")
+    broken = replace(record, call="no JSON")  # a retry has to read it, to know the queue
+    assert watcher.room.save(record, broken) == "saved"
+    job = Job.parse({"id": "render_1", "kind": "render", "status": "failed", "error": {"code": "internal"}})
+    with pytest.raises(ValueError, match="Expecting value"):
+        leader._act_on(Seen("look", broken, job, None, 0, 0.1))
+    after, now = watcher.room.read("bad")
+    assert after is not None
+    assert after.due_at is not None
+    assert (after.until, after.due_at > now) == ("job", True)
