@@ -52,12 +52,6 @@ def _description(record: Record, status: str | None, stage: str | None) -> str:
     return f"{status}: {stage}" if stage else str(status)
 
 
-def has_news(before: dict[str, Any] | None, after: dict[str, Any] | None) -> bool:
-    """Whether a look saw anything that is worth writing down."""
-    keys = ("status", "progress_percent", "progress_stage")
-    return any((before or {}).get(key) != (after or {}).get(key) for key in keys)
-
-
 def shown_args(args: Sequence[Any]) -> str:
     """Positional arguments as Flower and the log show them: no request body, no signed URL."""
     return f"({', '.join(map(_shown, args))})"

@@ -87,7 +87,7 @@ class FramelaneSettings(BaseModel):
 
     renders_per_minute: _Rate = 120
     media_tasks_per_minute: _Rate = 300
-    reads_per_minute: _Rate = 240
+    reads_per_minute: _Rate = 600
     long_polls: Annotated[int, Field(ge=0)] = 40  # 0: single reads only
     watcher: bool = True
     allow_live_eager: bool = False

@@ -158,9 +158,8 @@ def _instant(record: Record, now: float) -> str:
 
 
 def _job(record: Record, now: float) -> str:
-    looked = record.due_at
-    when = "looked at now" if looked is None or looked <= now else f"looked at again {relative(looked, now)}"
-    return f"the job's end; {when}"
+    hint = "" if record.hinted_at is None else f"; a webhook told of it {relative(record.hinted_at, now)}"
+    return f"the job's end, which a watcher looks for{hint}"
 
 
 def _running(record: Record, now: float) -> str:

@@ -39,6 +39,7 @@ MAX_BODY_BYTES: Final = 1024 * 1024
 """What is longer is refused before it is hashed: one job's event is a few kilobytes, and anybody may send."""
 
 _MAX_HEADER: Final = 4096
+_TELL_EVERY_S: Final = 1.0
 _MAX_DEPTH: Final = 6
 _MAX_VALUES: Final = 2000
 _MAX_IDS: Final = 16
@@ -126,9 +127,27 @@ def prove(header: str | None, body: bytes, secrets: Iterable[str], *, now: float
     return int(times[0])
 
 
+class _Refusals:
+    """Tells the operator, and nobody else, why; anybody may send, so not of each one in a flood."""
+
+    def __init__(self) -> None:
+        self._told_at, self._untold = -_TELL_EVERY_S, 0
+
+    def tell(self, reason: str) -> None:
+        now = time.monotonic()
+        if now - self._told_at < _TELL_EVERY_S:
+            self._untold += 1
+            return
+        more = f" (and {self._untold} more since the last line)" if self._untold else ""
+        logger.warning("a webhook was refused: %s%s", reason, more)
+        self._told_at, self._untold = now, 0
+
+
+_refusals = _Refusals()
+
+
 def _refused(reason: str) -> WebhookRefused:
-    """Why is said to the operator, and to nobody else."""
-    logger.warning("a webhook was refused: %s", reason)
+    _refusals.tell(reason)
     return WebhookRefused()
 
 

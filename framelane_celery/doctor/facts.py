@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from framelane_celery.room import Hold
+from framelane_celery.room import Ends, Hold
 from framelane_celery.room.inspect import RedisFacts, RoomState, SqlFacts
 
 
@@ -89,6 +89,7 @@ class SettingsFacts:
     connect_timeout_s: float = 5
     read_timeout_s: float = 30
     dead_letters_alarm: int = 1000
+    has_webhooks: bool = False
     task_queues: tuple[str, ...] = ()
     retry_queues: tuple[str, ...] = ()
     dead_letter_queues: tuple[str, ...] = ()
@@ -111,6 +112,8 @@ class RoomFacts:
     holds: tuple[Hold, ...] = ()
     never_begun: tuple[str, ...] = ()
     """Records that nobody begins, though their message was sent again and again: "id (task)"."""
+    ends: Mapping[str, Ends] = field(default_factory=dict)
+    """Jobs that ended today and yesterday, by what told of them."""
 
 
 class QueueFacts(NamedTuple):

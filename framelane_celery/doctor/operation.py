@@ -9,7 +9,11 @@ from typing import Final
 
 from framelane_celery.doctor.facts import Facts, NotAsked, QueueFacts, RoomFacts, SettingsFacts
 from framelane_celery.doctor.findings import Check, Finding, listed, not_checked, span
+from framelane_celery.room import Ends
 from framelane_celery.room.inspect import LATE_S, Lane, RoomState
+
+ENDS_JUDGED: Final = 50
+"""How many ends tell something of the webhooks."""
 
 FULL_LETTERS: Final = 0.8
 
@@ -285,6 +289,28 @@ def _instant(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at))
 
 
+def check_webhooks(facts: Facts) -> Iterator[Finding]:
+    """Issue 5: a webhook that is dead is seen."""
+    if isinstance(facts.room, NotAsked) or isinstance(facts.settings, NotAsked) or not facts.settings.has_webhooks:
+        return
+    told = facts.room.ends.get("hint", Ends()).jobs
+    count = sum(one.jobs for source, one in facts.room.ends.items() if source != "long_poll")  # that is first anyhow
+    if count < ENDS_JUDGED:
+        return
+    what = f"{told} of {count} ends of jobs were told by webhooks (today and yesterday, long-polls apart)"
+    if told * 2 >= count:
+        yield Finding("ok", "webhooks", what)
+    else:
+        yield Finding(
+            "warning",
+            "webhooks",
+            what,
+            "A secret is set, so events are expected; without them tasks go on later, for more reads.",
+            "Look at the webhook's deliveries in Framelane's console and in the web server's log; celery -A … framelane"
+            " ends shows the counts.",
+        )
+
+
 CHECKS: Final[tuple[Check, ...]] = (
     check_broker,
     check_queues,
@@ -293,4 +319,5 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_waiting,
     check_letters,
     check_holds,
+    check_webhooks,
 )

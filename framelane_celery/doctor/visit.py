@@ -31,6 +31,7 @@ from framelane_celery.doctor.reading import first_url, scheme_of
 from framelane_celery.doctor.secrets import secrets_of, without
 from framelane_celery.errors import ApiError, FramelaneError, SettingsError
 from framelane_celery.records import Record
+from framelane_celery.room import Ends, Hold
 from framelane_celery.room.inspect import REDIS_SCHEMES, Store, open_store, options_of
 from framelane_celery.settings import FramelaneSettings
 
@@ -132,14 +133,15 @@ def _room(app: Celery, settings: FramelaneSettings) -> RoomFacts:
         if not isinstance(state, NotAsked) and state.leader is None:  # it may be handed over just now
             time.sleep(2 * INSPECT_S)
             state = attempt(store.state)
-        waits = state if isinstance(state, NotAsked) else attempt(lambda: (store.room.holds()[0], _never_begun(store)))
-        holds, never = ([], ()) if isinstance(waits, NotAsked) else waits
+        waits = state if isinstance(state, NotAsked) else attempt(lambda: _waits(store))
+        holds, never, ends = ([], (), {}) if isinstance(waits, NotAsked) else waits
         return RoomFacts(
             kind,
             write_error=written.why if isinstance(written, NotAsked) else None,
             state=waits if isinstance(waits, NotAsked) else state,
             holds=tuple(holds),
             never_begun=never,
+            ends=ends,
         )
     finally:
         store.close()
@@ -148,6 +150,10 @@ def _room(app: Celery, settings: FramelaneSettings) -> RoomFacts:
 def _write(store: Store) -> bool:
     store.try_to_write()
     return True
+
+
+def _waits(store: Store) -> tuple[list[Hold], tuple[str, ...], dict[str, Ends]]:
+    return store.room.holds()[0], _never_begun(store), store.room.ends()
 
 
 def _never_begun(store: Store) -> tuple[str, ...]:

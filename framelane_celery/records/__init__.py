@@ -18,6 +18,7 @@ from framelane_celery.records.failures import (
 from framelane_celery.records.record import KEY_LIFE_S, WAITING, Ending, JobKind, Outcome, Record, Until
 from framelane_celery.records.shelf import FORMAT, ForeignRecord, dump_state, load_record
 from framelane_celery.records.transitions import (
+    HINT_AHEAD_S,
     accept,
     begin,
     complete,
@@ -47,6 +48,7 @@ from framelane_celery.records.transitions import (
 
 __all__ = [
     "FORMAT",
+    "HINT_AHEAD_S",
     "KEY_LIFE_S",
     "WAITING",
     "Ending",

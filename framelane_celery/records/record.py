@@ -65,6 +65,7 @@ class Record:
     accepted_at: float | None = None
     deadline_at: float | None = None
     reported_at: float | None = None
+    hinted_at: float | None = None  # the last news that the job may have ended
     # The last failure, {"code", "message", "status" of an HTTP refusal}, and what the route table made of it.
     failure: dict[str, Any] | None = None
     retry_queue: str | None = None  # where the wake-ups of a new attempt go

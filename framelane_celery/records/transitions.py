@@ -110,6 +110,7 @@ def accept(
         accepted_at=now,
         deadline_at=now + deadline_s,
         reported_at=now,
+        hinted_at=None,
         lost_runs=0,
         pauses=0,
         queued_at=None,
@@ -137,28 +138,21 @@ def pause(record: Record, *, run_id: str, at: float, is_answered: bool = False) 
     return move_to(record, "instant", at, pauses=record.pauses + 1, queued_at=place, first_post_at=first_post_at)
 
 
-def looked(
-    record: Record, *, job: dict[str, Any] | None, next_look_at: float, reported_at: float | None = None
-) -> Record | None:
-    """A look that found the job unfinished (or, with ``job`` None, could not read it)."""
+def looked(record: Record, *, job: dict[str, Any] | None, reported_at: float) -> Record | None:
+    """A look found the job unfinished (or, with ``job`` None, could not read it), and that was shown."""
     if record.until != "job" or record.ending:
         return None
-    return replace(
-        record,
-        job=record.job if job is None else job,
-        due_at=next_look_at,
-        reported_at=record.reported_at if reported_at is None else reported_at,
-    )
+    return replace(record, job=record.job if job is None else job, reported_at=reported_at)
 
 
 def hinted(record: Record, *, now: float) -> Record | None:
     """News that the job may have ended: look now. It says when to look, never what happened.
 
-    It is written even if the look is due, or under way: the write alone tells the watcher that it came meanwhile.
+    It is written even if the look is due, or under way: the write tells the watcher that it came meanwhile.
     """
     if record.until != "job" or record.ending:
         return None
-    return replace(record, due_at=min(now - HINT_AHEAD_S, record.due_at or now))
+    return replace(record, due_at=min(now - HINT_AHEAD_S, record.due_at or now), hinted_at=now)
 
 
 def complete(record: Record, *, job: dict[str, Any], now: float, resend_after_s: float) -> Record | None:

@@ -31,6 +31,9 @@ FOREIGN_S: Final = 300.0
 SPENT_S: Final = 3 * 24 * 3600
 """How long a day's counters are kept after the last submission in them."""
 
+ENDS_S: Final = 3 * 24 * 3600
+"""How long a day's counts of ends are kept."""
+
 Saved = Literal["saved", "conflict", "no_slot", "not_leader", "held", "over_budget"]
 Transition = Callable[[Record, float], "Record | None"]
 
@@ -56,6 +59,26 @@ class SpendClaim(NamedTuple):
     submissions_per_day: int | None
     """The caps, per UTC day of the room's clock. None: no cap."""
     minutes_per_day: float | None
+
+
+class Place(NamedTuple):
+    """A record's place in its lane: see `Room.put_off`."""
+
+    id: str
+    version: int
+    due_at: float
+
+
+class Ends(NamedTuple):
+    """Ends of jobs that were seen. Of those whose end the API dates: how many, and how long it took to see them."""
+
+    jobs: int = 0
+    dated: int = 0
+    delay_s: float = 0.0
+    """The sum."""
+
+    def plus(self, other: Ends) -> Ends:
+        return Ends(self.jobs + other.jobs, self.dated + other.dated, self.delay_s + other.delay_s)
 
 
 class Hold(NamedTuple):
@@ -104,17 +127,24 @@ class Room(Protocol):
     def forget(self, record: Record) -> None:
         """Take back a record that was just created, if nobody has moved it since."""
 
-    def due(self, lane: str, limit: int) -> tuple[list[Record], float]:
-        """The records of a lane with ``due_at <= now``, first due first, and the room's clock."""
+    def due(self, lane: str, limit: int, *, lean: bool = False) -> tuple[list[Record], float]:
+        """The records of a lane with ``due_at <= now``, first due first, and the room's clock.
+
+        ``lean``: without their texts, `call` and `request`, which are empty then: to be read, never to be saved.
+        """
+
+    def put_off(self, lane: str, places: Sequence[Place], token: int) -> None:
+        """Give records of a lane another due time in one call: each that nobody has moved since, unless another
+        watcher leads. Versions stay as they are."""
 
     def waiting(self, lane: str) -> int:
         """How many records are in a lane, due or not."""
 
-    def scan(self, lane: str | None = None) -> Iterator[Record]:
+    def scan(self, lane: str | None = None, *, lean: bool = False) -> Iterator[Record]:
         """Every record that is not done, page by page, oldest first; foreign ones are passed over.
 
         With a lane: its records, due or not, first due first, each at most once. Nobody is skipped because another
-        leaves the lane, or is given another place in it, while it is scanned.
+        leaves the lane, or is given another place in it, while it is scanned. ``lean`` as in `due`.
         """
 
     def task_of(self, job_id: str) -> str | None:
@@ -154,6 +184,12 @@ class Room(Protocol):
 
     def spent(self, account: str) -> tuple[int, float]:
         """Submissions, and minutes, that were counted for the account in this UTC day of the room's clock."""
+
+    def add_ends(self, ends: Mapping[str, Ends]) -> None:
+        """Count ends of jobs that were seen, by what told of them; kept by the UTC day for ENDS_S."""
+
+    def ends(self) -> dict[str, Ends]:
+        """What was counted in this UTC day of the room's clock and the one before, by what told of them."""
 
     def add_revokes(self, marks: Iterable[str]) -> None:
         """Remember revokes for REVOKE_S: ``id:<task id>`` or ``stamp:<header>=<value>``."""

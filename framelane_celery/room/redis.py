@@ -12,6 +12,7 @@ Keys, all after ``<global_keyprefix>{framelane:<namespace>}:``
     brake:<bucket>     until when nobody gets one
     holds              hash: account -> JSON of its hold
     spent:<account>:<day>  hash: submissions minutes; the day is counted from 1970, UTC
+    ends:<day>         hash: "<source>:<field of Ends>"
     lead               hash: owner, token, until
     revokes            sorted set of marks by the time of their writing
 """
@@ -28,7 +29,19 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from framelane_celery.errors import RoomError, SettingsError
 from framelane_celery.records import ForeignRecord, Record, dump_state, load_record
-from framelane_celery.room import FOREIGN_S, REVOKE_S, SPENT_S, TOMBSTONE_S, Hold, Saved, SlotClaim, SpendClaim
+from framelane_celery.room import (
+    ENDS_S,
+    FOREIGN_S,
+    REVOKE_S,
+    SPENT_S,
+    TOMBSTONE_S,
+    Ends,
+    Hold,
+    Place,
+    Saved,
+    SlotClaim,
+    SpendClaim,
+)
 from framelane_celery.room.rules import (
     SLOT_WINDOW_S,
     ForeignRecords,
@@ -57,7 +70,7 @@ _PAGE: Final = 200
 _ROW: Final = ("until", "step", "version", "due_at", "call", "request", "state")
 _SCRIPTS: Final = (
     "write", "forget", "page", "lead", "resign", "brake", "slots_free", "swap_hold", "spent",
-    "add_revokes", "revokes_since", "is_revoked",
+    "add_revokes", "revokes_since", "is_revoked", "put_off", "add_ends", "ends",
 )  # fmt: skip
 
 
@@ -142,10 +155,10 @@ class RedisRoom:
 
     # --- what to look at ---
 
-    def due(self, lane: str, limit: int) -> tuple[list[Record], float]:
+    def due(self, lane: str, limit: int, *, lean: bool = False) -> tuple[list[Record], float]:
         lane_key = self._key("lane", lane)
         while True:
-            (now, last, _), rows = self._page(lane_key, "due", limit)
+            (now, last, _), rows = self._page(lane_key, "due", limit, lean=lean)
             records, foreign = self._foreign.split(rows)
             if foreign:
                 with self._reaching():
@@ -153,15 +166,19 @@ class RedisRoom:
             if records or not last:  # else the whole page had vanished or was foreign: it is out of the way now
                 return records, float(now)
 
+    def put_off(self, lane: str, places: Sequence[Place], token: int) -> None:
+        if places:
+            self._run("put_off", [self._key("lane", lane)], token, *(part for place in places for part in place))
+
     def waiting(self, lane: str) -> int:
         with self._reaching():
             return int(self._client.zcard(self._key("lane", lane)))
 
-    def scan(self, lane: str | None = None) -> Iterator[Record]:
+    def scan(self, lane: str | None = None, *, lean: bool = False) -> Iterator[Record]:
         key = self._key("open") if lane is None else self._key("lane", lane)
         last, score, seen = b"", b"", set[str]()
         while True:
-            (_, last, new_score), rows = self._page(key, "open", _PAGE, last, score)
+            (_, last, new_score), rows = self._page(key, "open", _PAGE, last, score, lean=lean)
             if not last:
                 return
             # A page may come again from the instant of the last record on (page.lua says when).
@@ -170,8 +187,10 @@ class RedisRoom:
             seen = {id for id, _ in rows} | (seen if lane is not None or new_score == score else set())
             score = new_score
 
-    def _page(self, key: str, *arguments: Any) -> tuple[Any, list[tuple[str, Any]]]:
-        answer = self._run("page", [key], *arguments)
+    def _page(
+        self, key: str, what: str, limit: int, last: bytes = b"", score: bytes = b"", *, lean: bool
+    ) -> tuple[Any, list[tuple[str, Any]]]:
+        answer = self._run("page", [key], what, limit, last, score, int(lean))
         pairs = zip(answer[3::2], answer[4::2], strict=True)
         rows = [(id.decode("utf-8", "surrogateescape"), row) for id, row in pairs]
         return answer[:3], [(id, partial(_load, id, row)) for id, row in rows]
@@ -220,6 +239,25 @@ class RedisRoom:
     def spent(self, account: str) -> tuple[int, float]:
         submissions, minutes = self._run("spent", [self._key("spent", account)])
         return int(submissions or 0), float(minutes or 0)
+
+    def add_ends(self, ends: Mapping[str, Ends]) -> None:
+        counts = [
+            part
+            for source, one in ends.items()
+            for field in Ends._fields
+            for part in (f"{source}:{field}", getattr(one, field))
+        ]
+        if counts:
+            self._run("add_ends", [self._key("ends")], ENDS_S, *counts)
+
+    def ends(self) -> dict[str, Ends]:
+        answer = self._run("ends", [self._key("ends")])
+        found: dict[str, Ends] = {}
+        for name, value in zip(answer[::2], answer[1::2], strict=True):
+            source, _, field = name.decode().partition(":")
+            jobs, dated, delay_s = (float(value) if field == known else 0.0 for known in Ends._fields)
+            found[source] = found.get(source, Ends()).plus(Ends(int(jobs), int(dated), delay_s))
+        return found
 
     # --- the lead, slots and revokes ---
 

@@ -6,13 +6,26 @@ always in that order; on SQLite it is the only one that writes. Time is the data
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from framelane_celery.errors import SettingsError
 from framelane_celery.records import Record, dump_state, load_record
-from framelane_celery.room import FOREIGN_S, REVOKE_S, SPENT_S, TOMBSTONE_S, Hold, Saved, SlotClaim, SpendClaim
+from framelane_celery.room import (
+    ENDS_S,
+    FOREIGN_S,
+    REVOKE_S,
+    SPENT_S,
+    TOMBSTONE_S,
+    Ends,
+    Hold,
+    Place,
+    Saved,
+    SlotClaim,
+    SpendClaim,
+)
 from framelane_celery.room.rules import (
     DAY_S,
     ForeignRecords,
@@ -43,6 +56,8 @@ except ImportError as error:
 _PAGE: Final = 200
 _PURGE_PAGE: Final = 2000
 _ROW = [records.c[name] for name in ("id", "until", "step", "version", "due_at", "call", "request", "state")]
+_NO_TEXTS = {"call": sa.literal("").label("call"), "request": sa.null().label("request")}
+_LEAN = [_NO_TEXTS.get(column.name, column) for column in _ROW]
 
 
 class SqlRoom:
@@ -147,12 +162,13 @@ class SqlRoom:
 
     # --- what to look at ---
 
-    def due(self, lane: str, limit: int) -> tuple[list[Record], float]:
+    def due(self, lane: str, limit: int, *, lean: bool = False) -> tuple[list[Record], float]:
+        row = _LEAN if lean else _ROW
         in_lane = sa.and_(records.c.namespace == self.namespace, records.c.lane == lane)
 
         def page(connection: Connection) -> tuple[float, Sequence[Any]]:
             now = self._now(connection)
-            query = sa.select(*_ROW).where(in_lane, records.c.lane_at <= now).order_by(records.c.lane_at).limit(limit)
+            query = sa.select(*row).where(in_lane, records.c.lane_at <= now).order_by(records.c.lane_at).limit(limit)
             return now, connection.execute(query).all()
 
         while True:
@@ -164,17 +180,33 @@ class SqlRoom:
             if found or not rows:  # else the whole page was foreign: it is out of the way now
                 return found, now
 
+    def put_off(self, lane: str, places: Sequence[Place], token: int) -> None:
+        change = (
+            sa.update(records)
+            .where(records.c.namespace == self.namespace, records.c.id == sa.bindparam("of_id"))
+            .where(records.c.version == sa.bindparam("of_version"), records.c.lane == lane)
+            .values(due_at=sa.bindparam("at"), lane_at=sa.bindparam("at"))
+        )
+        rows = [{"of_id": place.id, "of_version": place.version, "at": place.due_at} for place in sorted(places)]
+
+        def work(connection: Connection) -> None:
+            if self._leads(connection, token):
+                connection.execute(change, rows)
+
+        if rows:
+            self._write(work)
+
     def waiting(self, lane: str) -> int:
         query = sa.select(sa.func.count()).where(records.c.namespace == self.namespace, records.c.lane == lane)
         return self._read(lambda connection: int(connection.execute(query).scalar_one()))
 
-    def scan(self, lane: str | None = None) -> Iterator[Record]:
+    def scan(self, lane: str | None = None, *, lean: bool = False) -> Iterator[Record]:
         if lane is None:
             order: sa.Column[Any] = records.c.created_at
             mine = sa.and_(records.c.until != "done", self._is_alive())
         else:
             order, mine = records.c.lane_at, records.c.lane == lane
-        pages = sa.select(*_ROW, order.label("place")).order_by(order, records.c.id).limit(_PAGE)
+        pages = sa.select(*(_LEAN if lean else _ROW), order.label("place")).order_by(order, records.c.id).limit(_PAGE)
         page = pages = pages.where(records.c.namespace == self.namespace, mine)
         seen = set[str]()  # in a lane a record may get a later place, and come again
         while rows := self._read(partial(_all, page)):
@@ -301,6 +333,33 @@ class SqlRoom:
         spent = Spent.from_text(self._read(work) or "{}")
         return spent.submissions, spent.minutes
 
+    # --- counts ---
+
+    def add_ends(self, ends: Mapping[str, Ends]) -> None:
+        def work(connection: Connection) -> None:
+            now = self._now(connection)
+            name = f"ends:{int(now // DAY_S)}"
+            counted = _ends(self._locked_value(connection, name, value="{}", expires_at=now + ENDS_S))
+            summed = {**counted, **{source: counted.get(source, Ends()).plus(one) for source, one in ends.items()}}
+            self._set_row(connection, name, value=json.dumps(summed), expires_at=now + ENDS_S)
+
+        if ends:
+            self._write(work)
+
+    def ends(self) -> dict[str, Ends]:
+        def work(connection: Connection) -> Sequence[Any]:
+            today = int(self._now(connection) // DAY_S)
+            names = [f"ends:{today}", f"ends:{today - 1}"]
+            return _all(
+                sa.select(room.c.value).where(room.c.namespace == self.namespace, room.c.name.in_(names)), connection
+            )
+
+        found: dict[str, Ends] = {}
+        for row in self._read(work):
+            for source, one in _ends(row.value).items():
+                found[source] = found.get(source, Ends()).plus(one)
+        return found
+
     # --- revokes ---
 
     def add_revokes(self, marks: Iterable[str]) -> None:
@@ -337,7 +396,8 @@ class SqlRoom:
         bite = sa.select(records.c.id).where(is_over).limit(_PURGE_PAGE).scalar_subquery()
         purge = sa.delete(records).where(is_over, records.c.id.in_(bite))
         is_spent = sa.and_(room.c.namespace == self.namespace, room.c.name.like("spent:%"))
-        is_past = sa.and_(sa.or_(self._is_revoke(), is_spent), room.c.expires_at < self._clock)
+        is_ends = sa.and_(room.c.namespace == self.namespace, room.c.name.like("ends:%"))
+        is_past = sa.and_(sa.or_(self._is_revoke(), is_spent, is_ends), room.c.expires_at < self._clock)
         self._write(partial(_execute, sa.delete(room).where(is_past)))
         purged = 0
         while count := self._write(partial(_execute, purge), is_alone=True):
@@ -378,6 +438,10 @@ class SqlRoom:
 
 def _spent_name(account: str, now: float) -> str:
     return f"spent:{account}:{int(now // DAY_S)}"
+
+
+def _ends(text: str) -> dict[str, Ends]:
+    return {source: Ends(*counts) for source, counts in json.loads(text).items()}
 
 
 def _load(row: Any) -> Record:

@@ -9,39 +9,37 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from celery import states
 from celery.exceptions import TaskRevokedError
 
 from framelane_celery import records, wakeups
 from framelane_celery.errors import NotFound
-from framelane_celery.monitoring import PROGRESS, has_news, progress_meta
-from framelane_celery.records import Outcome, Record
+from framelane_celery.monitoring import PROGRESS, progress_meta
+from framelane_celery.records import ForeignRecord, Outcome, Record
 from framelane_celery.routing import Hold
 from framelane_celery.tasks.jobs import failure_of_job
 from framelane_celery.tasks.routes import decide
 from framelane_celery.watching import looks
-from framelane_celery.watching.pool import Seen
 
 if TYPE_CHECKING:
+    from framelane_celery.models import Job
+    from framelane_celery.watching.looker import Seen, Verdict
     from framelane_celery.watching.watcher import Watcher
 
 logger = logging.getLogger(__name__)
-
-GONE_AFTER_S: Final = 60.0
-"""A job that cannot be found is given up only so long after it was accepted: reads may lag behind writes."""
 
 
 def outcome_of(seen: Seen) -> Outcome | None:
     """What a look says of the job's end; None: not finished yet. Unknown states are not finished."""
     job = seen.job
-    if job is None:
-        return None
-    if job.is_completed:
+    if job is not None and job.is_completed:
         return "completed"
-    if seen.errand == "time_out":  # whatever became of the cancelling: it was given up
+    if seen.is_given_up:  # whatever became of the cancelling
         return "timed_out"
+    if job is None:
+        return "not_found" if isinstance(seen.error, NotFound) else None
     if job.is_cancelled:
         return "cancelled"
     return "failed" if job.is_failed else None
@@ -85,52 +83,61 @@ class Scribe:
 
     # --- what was seen -------------------------------------------------------------------------------------------
 
-    def act_on(self, seen: Seen) -> Record | None:
-        """Move the record on. Returns it if its job has to be given up: cancelled, and looked at once more."""
-        if self._watcher.token is None:
-            return None
-        if seen.errand == "end":
-            self._end(seen.record)
-            return None
-        now = self._watcher.now()
+    def act_on(self, seen: Seen) -> Verdict:
+        """A job has ended, is gone, or is past its deadline: move the record on, or say that it has to be given up."""
+        record = self._waiting(seen.task_id, seen.job_id)
+        if record is None:
+            return "left"
         outcome = outcome_of(seen)
-        if outcome is None and self._is_gone(seen, now):
-            outcome = "not_found"
-        if outcome is None and seen.errand == "time_out":
-            outcome = "timed_out"
-        if outcome is None and seen.record.deadline_at is not None and now >= seen.record.deadline_at:
-            if self._watcher.settings.cancel_on_timeout:
-                return seen.record
-            outcome = "timed_out"
-        if outcome is None:
-            self._note(seen, now)
-        else:
-            self._decide(seen, outcome)
-        return None
+        if outcome is None and self._watcher.settings.cancel_on_timeout:
+            return "give_up"
+        return "moved" if self._decide(record, seen.job, outcome or "timed_out") else "left"
 
-    def _is_gone(self, seen: Seen, now: float) -> bool:
-        return isinstance(seen.error, NotFound) and now - (seen.record.accepted_at or now) > GONE_AFTER_S
+    def report(self, task_id: str, job_id: str, job: Job | None, next_look_at: float) -> bool:
+        """Show the progress of a job that goes on (None: what was shown last, before it fades). False: nobody waits."""
+        record = self._waiting(task_id, job_id)
+        if record is None:
+            return False
+        news = None if job is None else job.to_json()
+        meta = progress_meta(record if news is None else replace(record, job=news), next_look_at)
+        if self._write_progress(record, meta):
+            self._watcher.move(
+                record.id,
+                lambda old, now: records.looked(old, job=news, reported_at=now) if old.step == record.step else None,
+                known=record,
+            )
+        return True
 
-    def _decide(self, seen: Seen, outcome: Outcome) -> None:
-        self._failures.pop(seen.record.id, None)
-        job = seen.job.to_json() if seen.job else None
+    def _waiting(self, task_id: str, job_id: str) -> Record | None:
+        """The record, if it still waits for that job, and this watcher leads."""
+        try:
+            record, now = self._watcher.room.read(task_id)
+        except ForeignRecord:
+            return None
+        self._watcher.set_clock(now)
+        if self._watcher.token is None or record is None or record.until != "job" or record.ending:
+            return None
+        return record if record.job_id == job_id else None
+
+    def _decide(self, record: Record, seen: Job | None, outcome: Outcome) -> bool:
+        job = seen.to_json() if seen else None
         if outcome != "completed":
-            self._fail(seen.record, outcome, job)
-            return
+            return self._fail(record, outcome, job)
         resend_after_s = self._watcher.settings.resend_after_s
         woken = self._watcher.move(
-            seen.record.id,
+            record.id,
             lambda old, now: (
                 records.complete(old, job=job or {}, now=now, resend_after_s=resend_after_s)
-                if old.step == seen.record.step  # else another attempt waits by now
+                if old.step == record.step  # else another attempt waits by now
                 else None
             ),
-            known=seen.record,
+            known=record,
         )
         if woken is not None:
             self._watcher.publish(woken)
+        return woken is not None
 
-    def _fail(self, record: Record, outcome: Outcome, job: dict[str, Any] | None) -> None:
+    def _fail(self, record: Record, outcome: Outcome, job: dict[str, Any] | None) -> bool:
         """The routes decide: what waits on is shown, then moved; what is over is moved, then woken."""
         watcher = self._watcher
         failure = failure_of_job(outcome, job)
@@ -156,54 +163,11 @@ class Scribe:
             self._write_progress(record, progress_meta(seen))
         moved = watcher.move(record.id, fail, known=record)
         if moved is None:
-            return
+            return False
         logger.info("%s[%s]: %s: until %s", record.task, record.id, failure["code"], moved.until)
         if moved.until == "start":
             watcher.publish(moved)
-
-    def _note(self, seen: Seen, now: float) -> None:
-        """Not finished: say when to look next, and show the progress."""
-        record = seen.record
-        if seen.error is not None:
-            failures = self._failures[record.id] = self._failures.get(record.id, 0) + 1
-            wait_s = looks.after_trouble_s(failures)
-            logger.log(
-                logging.WARNING if failures in (1, 10) else logging.INFO,
-                "job %s could not be read (%d times), again in %.0f s: %s", record.job_id, failures, wait_s, seen.error,
-            )  # fmt: skip
-        else:
-            self._failures.pop(record.id, None)
-            way, waiting = self._watcher.way()
-            wait_s = looks.next_look_s(way, waiting, self._watcher.settings.reads_per_minute)
-        next_look_at = min(now + wait_s, max(now, record.deadline_at or now + wait_s))
-        job = seen.job.to_json() if seen.job else None
-        reported_at = self._show(record, job, now, next_look_at)
-        news = job if reported_at is not None else None  # the record keeps what was shown last
-        self._watcher.move(
-            record.id,
-            lambda old, _: (  # a hint that came meanwhile has written: it tells of what this look may not have seen
-                records.looked(
-                    old,
-                    job=news,
-                    next_look_at=next_look_at if old.version == record.version else old.due_at or next_look_at,
-                    reported_at=reported_at,
-                )
-                if old.step == record.step
-                else None
-            ),
-            known=record,
-        )
-
-    def _show(self, record: Record, job: dict[str, object] | None, now: float, next_look_at: float) -> float | None:
-        """Progress to the result and as an event: only news, and not too often. Returns when, if it was shown."""
-        silent_s = now - (record.reported_at or 0)
-        is_fading = silent_s > self.result_life_s() / 3
-        is_news = job is not None and has_news(record.job, job) and silent_s >= looks.PROGRESS_S
-        if not is_news and not is_fading:
-            return None
-        job = record.job if job is None else job
-        meta = progress_meta(replace(record, job=job), next_look_at)
-        return now if self._write_progress(record, meta) else None
+        return True
 
     def keep_alive(self, record: Record) -> None:
         """What waits for long: its result and its chord's keys are written again before they fade."""
@@ -233,8 +197,10 @@ class Scribe:
 
     # --- out of the house ----------------------------------------------------------------------------------------
 
-    def _end(self, record: Record) -> None:
+    def end(self, record: Record) -> None:
         """What was revoked or has expired: REVOKED for its readers and its chord, then the record is over."""
+        if self._watcher.token is None:
+            return
         context = wakeups.context_of(record)
         reason = record.ending or "revoked"
         backend = self._backend(record)

@@ -1,8 +1,9 @@
 """The watcher: looks at jobs and the clock, moves records on, and sends wake-ups.
 
 Four kinds of threads, so that none waits for another's trouble. The *clock* (this worker's leases, revokes, the lead,
-due times, slots) talks to the room only. *Looks* are HTTP calls, in `pool`. The *scribe* acts on what was seen: it
-moves records and writes results. The *post* talks to the broker: wake-ups and events.
+due times, slots) talks to the room only. *Looks* are HTTP calls, in `pool`; `plan` says which, `looker` has them made.
+The *scribe* acts on what was seen: it moves records and writes results. The *post* talks to the broker: wake-ups and
+events.
 
 One watcher is active per namespace; the others stand by, but each renews the leases of its own worker's runs and
 writes down the revokes that it hears. Every write of the active one carries its token.
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from framelane_celery import records, wakeups
-from framelane_celery.client import shared_client
+from framelane_celery.client import FramelaneClient, shared_client
 from framelane_celery.errors import FramelaneError, RoomError
 from framelane_celery.queues import dead_letter_queue_of
 from framelane_celery.records import ForeignRecord, Record
@@ -30,7 +31,8 @@ from framelane_celery.watching import looks, scribe
 from framelane_celery.watching.desk import Desk
 from framelane_celery.watching.holds import Holds
 from framelane_celery.watching.keeper import Keeper
-from framelane_celery.watching.pool import LookPool, Seen
+from framelane_celery.watching.looker import Looker, cancel
+from framelane_celery.watching.pool import LookPool
 from framelane_celery.watching.request import untold
 from framelane_celery.watching.revokes import Revokes
 from framelane_celery.watching.slots import SlotQueue
@@ -75,12 +77,11 @@ class Watcher:
         self._resigned = not settings.watcher
         self._desk = Desk("framelane-scribe")
         self._post = Desk("framelane-post")
-        self._pool = LookPool(lambda: shared_client(settings), self._seen, looks.READ_THREADS + settings.long_polls)
+        self._pool = LookPool(lambda: shared_client(settings), looks.READ_THREADS + settings.long_polls)
         self._scribe = scribe.Scribe(self)
-        self._looking: dict[str, int] = {}  # by record: for how long the server may hold the look
-        self._budget = looks.ReadBudget(settings.reads_per_minute)
-        self._no_wait_until = 0.0
-        self._clock_ahead_s = 0.0
+        self._looker = Looker(self, self._scribe, self._pool, self._desk)
+        self._clock_ahead_s = time.time() - time.monotonic()  # until the room has said
+        self._ticked_at = 0.0
         self._renewed_at = 0.0
         self._purged_at = 0.0
         self._letters_at = 0.0
@@ -118,7 +119,12 @@ class Watcher:
         trouble = 0
         while not self._stopping.is_set():
             try:
-                self._tick()
+                if trouble or self._wake.is_set() or time.monotonic() - self._ticked_at >= TICK_S:
+                    self._wake.clear()
+                    self._ticked_at = time.monotonic()
+                    self._tick()
+                if self.token is not None:
+                    self._looker.keep()
                 trouble = 0
             except RoomError as error:
                 trouble += 1
@@ -127,8 +133,8 @@ class Watcher:
             except Exception:  # the clock must not stop; one tick is lost, and told
                 trouble += 1
                 logger.exception("the watcher's clock stumbled")
-            self._wake.wait(min(TICK_S * 2 ** min(trouble, 5), 5.0))
-            self._wake.clear()
+            pause_s = TICK_S if trouble or self.token is None else self._looker.pause_s()
+            self._wake.wait(min(pause_s * 2 ** min(trouble, 5), 5.0))
         self._resign()
 
     def _resign(self) -> None:
@@ -159,7 +165,6 @@ class Watcher:
         self._holds.keep()
         for slots in self._slots:
             slots.let_in()
-        self._send_looks()
         self._keeper.keep()
         if time.monotonic() - self._purged_at > PURGE_EVERY_S:
             self._purged_at = time.monotonic()
@@ -179,6 +184,7 @@ class Watcher:
         self._revokes.forget()
         self._holds.forget()
         self._keeper.begin_anew()
+        self._looker.begin_anew()
         logger.info("%s: %s", self.node, "another watcher leads" if token is None else f"watching, token {token}")
 
     def _tell_ends(self) -> None:
@@ -238,81 +244,13 @@ class Watcher:
             self.publish(woken)
         return woken is not None
 
-    # --- looks ---------------------------------------------------------------------------------------------------
-
-    def way(self) -> tuple[looks.Way, int]:
-        """How jobs are looked at now, and how many there are."""
-        waiting = self.room.waiting("look")
-        works = time.monotonic() >= self._no_wait_until
-        return looks.way(waiting, long_polls=self.settings.long_polls, wait_works=works), waiting
-
-    def _send_looks(self) -> None:
-        way, waiting = self.way()
-        if not waiting:
-            return
-        if way == "long_poll":
-            free = self.settings.long_polls - len(self._looking)
-        else:
-            self._budget = self._budget.at_time(time.monotonic())
-            reading = sum(1 for wait_s in self._looking.values() if not wait_s)
-            free = min(looks.READ_THREADS - reading, int(self._budget.left))
-        if free <= 0:
-            return
-        page, now = self.room.due("look", free + len(self._looking))
-        self.set_clock(now)
-        sent = 0
-        for record in page:
-            if sent < free:
-                wait_s = looks.wait_s(
-                    way,
-                    waiting,
-                    self.settings.reads_per_minute,
-                    age_s=now - (record.accepted_at or now),
-                    left_s=None if record.deadline_at is None else record.deadline_at - now,
-                )
-                sent += self._send_to_look(record, wait_s)
-        if way == "read":
-            self._budget = self._budget.spend(sent)
-
-    def _send_to_look(self, record: Record, wait_s: int) -> bool:
-        """Send somebody to a record's job, unless somebody is on the way already."""
-        if record.id in self._looking:
-            return False
-        self._looking[record.id] = wait_s
-        self._pool.send("look", record, wait_s)
-        return True
-
     def _send_to_end(self, record: Record) -> None:
         """Have the job cancelled, if there is one and it shall be, and then the task ended."""
+        end = partial(self._desk.put, partial(self._scribe.end, record))
         if record.job_id is not None and self.settings.cancel_on_revoke:
-            self._pool.send("end", record)
+            self._pool.call(partial(_cancel_then, record, end))
         else:
-            self._seen(Seen("end", record, None, None, 0, 0.0))
-
-    def _seen(self, seen: Seen) -> None:
-        self._desk.put(partial(self._act_on, seen))
-
-    def _act_on(self, seen: Seen) -> None:
-        """What came back from a look; runs in the scribe's thread."""
-        give_up = None
-        try:
-            is_terminal = seen.job is not None and seen.job.is_terminal
-            is_ignored = looks.is_wait_ignored(wait_s=seen.wait_s, took_s=seen.took_s, is_terminal=is_terminal)
-            if is_ignored and seen.error is None:
-                logger.warning("the API ignores ?wait: single reads for %.0f s", looks.WAIT_PROBE_S)
-                self._no_wait_until = time.monotonic() + looks.WAIT_PROBE_S
-            give_up = self._scribe.act_on(seen)
-        except RoomError:
-            raise
-        except Exception:
-            self._scribe.put_off(seen.record)
-            raise
-        finally:
-            if give_up is not None:  # nobody else looks meanwhile: cancelled by us is not cancelled by somebody
-                self._pool.send("time_out", give_up)
-            elif seen.errand != "end":
-                self._looking.pop(seen.record.id, None)
-            self._wake.set()  # there is room for another look
+            end()
 
     # --- small ones ----------------------------------------------------------------------------------------------
 
@@ -366,6 +304,11 @@ class Watcher:
             logger.exception("%s[%s]: passed over", record.task, record.id)
         self._scribe.put_off(record)
         return False
+
+
+def _cancel_then(record: Record, then: Callable[[], None], client: FramelaneClient) -> None:
+    cancel(client, record.job_kind or "render", record.job_id or "")
+    then()
 
 
 def send_event(app: Celery, node: str, kind: str, task_id: str, fields: dict[str, Any]) -> None:

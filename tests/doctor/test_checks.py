@@ -27,7 +27,7 @@ from framelane_celery.doctor.facts import (
 from framelane_celery.doctor.findings import span
 from framelane_celery.doctor.health import judge
 from framelane_celery.doctor.visit import CHECKS
-from framelane_celery.room import Hold
+from framelane_celery.room import Ends, Hold
 from framelane_celery.room.inspect import Lane, RedisFacts, RoomState, SqlFacts
 from framelane_celery.room.inspect_sql import file_system_of
 
@@ -240,6 +240,16 @@ CASES: dict[str, tuple[Facts, str, str]] = {
     "alarm": (lanes(dead=Lane(999), dead_new=Lane(1)), "problem", "1000 waiting for somebody (alarm at 1000)"),
     "near-alarm": (lanes(dead=Lane(900)), "warning", "900 waiting for somebody (alarm at 1000)"),
     "unannounced": (lanes(dead_new=Lane(2, 2, NOW - 90)), "warning", "2 not announced on their queue"),
+    "dead-webhook": (
+        replace(
+            settings(has_webhooks=True),
+            room=replace(
+                HEALTHY.room, ends={"hint": Ends(9, 9, 1.0), "sweep": Ends(41, 41, 90.0), "long_poll": Ends(99)}
+            ),
+        ),
+        "warning",
+        "9 of 50 ends of jobs were told by webhooks",
+    ),
     "hold": (
         room(holds=(Hold("acme", "quota_exceeded", "402", NOW - 7200, NOW + 3600),)),
         "warning",
@@ -251,6 +261,14 @@ CASES: dict[str, tuple[Facts, str, str]] = {
 def test_a_healthy_deployment_has_nothing_but_ok() -> None:
     for facts in (HEALTHY, rabbitmq(), sqlite(), replace(HEALTHY, conf=replace(HEALTHY.conf, backend="file"))):
         assert [finding for finding in run(facts) if finding.level != "ok"] == []
+
+
+def test_webhooks_that_tell_of_most_ends_are_well() -> None:
+    ends = {"hint": Ends(41), "sweep": Ends(9)}
+    facts = replace(settings(has_webhooks=True), room=replace(HEALTHY.room, ends=ends))
+    assert [finding.what for finding in run(facts) if finding.check == "webhooks"] == [
+        "41 of 50 ends of jobs were told by webhooks (today and yesterday, long-polls apart)"
+    ]
 
 
 @pytest.mark.parametrize(("facts", "level", "what"), CASES.values(), ids=CASES)

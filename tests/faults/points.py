@@ -157,7 +157,7 @@ def arm() -> None:
     wrap(Backend, "mark_as_revoked", None, _mark("revoked:stored"))
     wrap(Backend, "store_result", _stored("before"), _stored("after"))
     wrap(RedisBackend, "on_chord_part_return", lambda _, request, *__, **___: strike("chord:before", request.id), None)
-    wrap(Scribe, "act_on", lambda _, seen: strike("seen", seen.record.id), None)
+    wrap(Scribe, "act_on", lambda _, seen: strike("seen", seen.task_id), None)
     wrap(project, "reach", lambda point: strike(point, running_id()), None)
 
 

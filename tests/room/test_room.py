@@ -15,7 +15,19 @@ import pytest
 from framelane_celery import records
 from framelane_celery.errors import RoomError
 from framelane_celery.records import ForeignRecord, Record
-from framelane_celery.room import FOREIGN_S, REVOKE_S, TOMBSTONE_S, Room, SlotClaim, SpendClaim, move, open_room, stored
+from framelane_celery.room import (
+    FOREIGN_S,
+    REVOKE_S,
+    TOMBSTONE_S,
+    Ends,
+    Place,
+    Room,
+    SlotClaim,
+    SpendClaim,
+    move,
+    open_room,
+    stored,
+)
 from framelane_celery.room.rules import SLOT_WINDOW_S
 from tests.room.steps import Make, Open, begun, done, in_parallel, put, wait_in_queue, with_job
 
@@ -96,6 +108,7 @@ def test_every_column_comes_back_as_it_went_in(room: Room, make_record: Make) ->
         accepted_at=0.3,
         deadline_at=0.4,
         reported_at=0.5,
+        hinted_at=0.52,
         failure={"code": "internal", "message": text, "status": 500},
         retry_queue="framelane.retry",
         held_at=0.55,
@@ -113,6 +126,59 @@ def test_every_column_comes_back_as_it_went_in(room: Room, make_record: Make) ->
     assert room.read(full.id)[0] == full
     assert room.save(full, replace(full, due_at=None, request=None, call="")) == "saved"
     assert room.read(full.id)[0] == replace(full, version=4, due_at=None, request=None, call="")
+
+
+def test_lean_records_are_whole_but_for_their_texts(room: Room, make_record: Make) -> None:
+    record = put(room, make_record(request="{}", job={"id": "render_1"}))
+    with_job(room, record)
+    full = room.read(record.id)[0]
+    assert full is not None
+    assert full.call
+    for lean in (room.due("look", 10, lean=True)[0], list(room.scan("look", lean=True)), list(room.scan(lean=True))):
+        assert lean == [replace(full, call="", request=None)]
+
+
+def test_records_are_put_off_together_each_unless_somebody_has_moved_it(room: Room, make_record: Make) -> None:
+    token = room.lead("watcher", 60)
+    assert token is not None
+    waiting = [with_job(room, put(room, make_record(id=f"put-off-{n}")), f"render_{n}") for n in range(3)]
+    moved = move(room, waiting[1].id, lambda old, now: records.hinted(old, now=now))
+    assert moved is not None
+    now = room.read("")[1]
+    places = [Place(record.id, record.version, now + 100 + n) for n, record in enumerate(waiting)]
+    room.put_off("look", [*places, Place("nobody", 1, now + 100)], token)
+    assert [record.id for record in room.due("look", 10)[0]] == [moved.id]
+    there = [room.read(record.id)[0] for record in waiting]
+    assert [record and record.version for record in there] == [
+        record.version for record in (waiting[0], moved, waiting[2])
+    ]
+    assert there[2] is not None
+    assert there[2].due_at == pytest.approx(now + 102, abs=0.01)
+    assert [record.id for record in room.scan("look")] == [moved.id, waiting[0].id, waiting[2].id]
+    room.put_off("look", [], token)
+
+
+def test_who_does_not_lead_puts_nothing_off_nor_what_is_in_another_lane(room: Room, make_record: Make) -> None:
+    token = room.lead("watcher", 60)
+    assert token is not None
+    waiting = with_job(room, put(room, make_record()))
+    room.put_off("clock", [Place(waiting.id, waiting.version, 9e9)], token)
+    room.put_off("look", [Place(waiting.id, waiting.version, 9e9)], token - 1)
+    room.resign("watcher")
+    room.put_off("look", [Place(waiting.id, waiting.version, 9e9)], token)
+    assert [record.id for record in room.due("look", 10)[0]] == [waiting.id]
+    assert room.waiting("look") == 1
+    assert room.waiting("clock") == 0
+
+
+def test_ends_are_counted_by_what_told_of_them(room: Room, open_again: Open) -> None:
+    assert room.ends() == {}
+    room.add_ends({})
+    room.add_ends({"hint": Ends(2, 1, 0.25), "sweep": Ends(1)})
+    open_again().add_ends({"hint": Ends(1, 1, 0.5)})
+    assert room.ends() == {"hint": Ends(3, 2, 0.75), "sweep": Ends(1, 0, 0.0)}
+    room.purge()
+    assert room.ends()["hint"].jobs == 3
 
 
 def test_the_clock_is_the_servers_and_advances(room: Room, open_again: Open) -> None:
@@ -326,7 +392,7 @@ def test_a_hint_finds_its_record_only_while_it_waits_for_the_job(room: Room, mak
     assert room.task_of("render_1") is None
     with_job(room, record)
     assert room.task_of("render_1") == record.id
-    move(room, record.id, lambda r, now: records.looked(r, job=None, next_look_at=now + 60))
+    move(room, record.id, lambda r, now: replace(r, due_at=now + 60))
     assert room.task_of("render_1") == record.id
     assert room.due("look", 10)[0] == []
     move(room, record.id, lambda r, now: records.hinted(r, now=now))

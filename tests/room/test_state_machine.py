@@ -60,7 +60,7 @@ def some_move(chance: Random, record: Record, now: float) -> Record | None:
         "prepare": lambda: records.prepare(record, run_id=run, request=text, kind=kind, now=now),
         "accept": lambda: records.accept(record, run_id=run, job=job, kind=kind, now=at, deadline_s=600),
         "pause": lambda: records.pause(record, run_id=run, at=at),
-        "looked": lambda: records.looked(record, job=job if text else None, next_look_at=at),
+        "looked": lambda: records.looked(record, job=job if text else None, reported_at=at),
         "hinted": lambda: records.hinted(record, now=now),
         "complete": lambda: records.complete(record, job=job, now=at, resend_after_s=60),
         "fail": lambda: records.fail(

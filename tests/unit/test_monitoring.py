@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from framelane_celery.monitoring import has_news, progress_meta, shown_args, shown_kwargs
+from framelane_celery.monitoring import progress_meta, shown_args, shown_kwargs
 from framelane_celery.records import Record, Until
 from framelane_celery.watching.step import sends_task_events
 
@@ -74,19 +74,6 @@ def test_a_new_attempt_shows_nothing_of_the_old_job() -> None:
     meta = progress_meta(record)
     assert (meta["job_id"], meta["status"], meta["percent"], meta["submitted_at"]) == (None, None, 0, None)
     assert (meta["attempt"], meta["job_kind"]) == (2, "render")
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "news"),
-    [
-        (None, {"status": "queued"}, True),
-        ({"status": "queued"}, {"status": "queued", "updated_at": "later"}, False),
-        ({"progress_percent": 1}, {"progress_percent": 2}, True),
-        ({"progress_stage": "encoding"}, {"progress_stage": "uploading"}, True),
-    ],
-)
-def test_only_what_changed_is_news(before: dict[str, object] | None, after: dict[str, object], news: bool) -> None:
-    assert has_news(before, after) is news
 
 
 @pytest.mark.parametrize(

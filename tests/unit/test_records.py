@@ -90,7 +90,7 @@ TRANSITIONS: dict[str, Callable[[Record], Record | None]] = {
     "prepare": lambda r: records.prepare(r, run_id="run", request="{}", kind="render", now=NOW),
     "accept": lambda r: records.accept(r, run_id="run", job=JOB, kind="render", now=NOW, deadline_s=600),
     "pause": lambda r: records.pause(r, run_id="run", at=NOW + 5),
-    "looked": lambda r: records.looked(r, job=JOB, next_look_at=NOW + 20),
+    "looked": lambda r: records.looked(r, job=JOB, reported_at=NOW),
     "hinted": lambda r: records.hinted(r, now=NOW),
     "complete": lambda r: records.complete(r, job=JOB, now=NOW, resend_after_s=60),
     "join_hold": lambda r: records.join_hold(r, step=r.step, kind="render", failure=FAILURE, max_s=600, now=NOW),
@@ -769,7 +769,7 @@ class History:
         wanted: dict[str, Any] = {
             "step": old.step - draw(0, 0, 0, 1, 3), "run_id": run_id, "node": draw("n1", "n2"), "now": now,
             "lease_s": 60.0, "kind": "render", "request": "{}", "job": draw(JOB, {**JOB, "status": "completed"}),
-            "deadline_s": 600.0, "at": now + draw(*SPANS), "next_look_at": now + draw(*SPANS), "outcome": "failed",
+            "deadline_s": 600.0, "at": now + draw(*SPANS), "reported_at": now, "outcome": "failed",
             "resend_after_s": 60.0, "max_lost_runs": 2, "reason": "revoked", "task": "t2", "call": "{}",
             "digest": "e", "due_at": now + draw(*SPANS), "at_once": draw(True, False), "failure": FAILURE,
             "decision": DECISIONS[draw(*DECISIONS)], "max_s": 60.0, "replayed_as": draw(None, "t9"),

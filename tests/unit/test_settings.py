@@ -57,7 +57,7 @@ def test_defaults():
         "spend_guard": {"max_attempts": None, "submissions_per_day": None, "minutes_per_day": None},
         "renders_per_minute": 120,
         "media_tasks_per_minute": 300,
-        "reads_per_minute": 240,
+        "reads_per_minute": 600,
         "long_polls": 40,
         "watcher": True,
         "allow_live_eager": False,

@@ -20,7 +20,8 @@ from framelane_celery.room import Room, move, open_room
 from framelane_celery.watching import slots as slot_queue
 from framelane_celery.watching.holds import Holds
 from framelane_celery.watching.keeper import Keeper
-from framelane_celery.watching.pool import Seen
+from framelane_celery.watching.looker import Seen
+from framelane_celery.watching.plan import Plan
 from framelane_celery.watching.scribe import Scribe, groups_of
 from framelane_celery.watching.slots import AHEAD, SlotQueue
 from framelane_celery.watching.watcher import Watcher
@@ -100,7 +101,7 @@ def test_a_stale_look_decides_nothing_about_the_next_attempt(watcher: LeadingWat
     now = replace(looked_at, step=9, attempt=2, key=2, job_id="render_2")
     assert watcher.room.save(looked_at, now) == "saved"
     stored, _ = watcher.room.read("task")
-    Scribe(watcher).act_on(Seen("look", looked_at, Job.parse(job), None, 0, 0.1))  # type: ignore[arg-type]
+    assert Scribe(watcher).act_on(Seen("task", "render_1", Job.parse(job))) == "left"  # type: ignore[arg-type]
     assert watcher.room.read("task")[0] == stored
     assert watcher.published == []
 
@@ -198,9 +199,14 @@ def test_a_look_over_which_the_scribe_stumbles_is_put_off(watcher: LeadingWatche
     broken = replace(record, call="no JSON")  # a retry has to read it, to know the queue
     assert watcher.room.save(record, broken) == "saved"
     job = Job.parse({"id": "render_1", "kind": "render", "status": "failed", "error": {"code": "internal"}})
+    looker, calls = leader._looker, list[Any]()
+    looker._pool = SimpleNamespace(call=calls.append)  # type: ignore[assignment]
+    looker.keep()
+    [look] = calls
+    look(SimpleNamespace(get_job=lambda *_, **__: job))
     with pytest.raises(ValueError, match="Expecting value"):
-        leader._act_on(Seen("look", broken, job, None, 0, 0.1))
-    after, now = watcher.room.read("bad")
-    assert after is not None
-    assert after.due_at is not None
-    assert (after.until, after.due_at > now) == ("job", True)
+        leader._desk._work.get()()
+    looker.send()
+    assert len(calls) == 1  # not at once
+    plan: Plan = looker._plan
+    assert len(plan.next(leader.now() + 60)) == 1  # but again

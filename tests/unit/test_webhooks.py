@@ -30,16 +30,13 @@ from werkzeug.wrappers import Request
 
 from framelane_celery import records, webhooks
 from framelane_celery.errors import RoomError, SettingsError
-from framelane_celery.models import Job
 from framelane_celery.records import Record
 from framelane_celery.records.transitions import HINT_AHEAD_S
-from framelane_celery.room import Room, move, room_of
+from framelane_celery.room import Place, Room, move, room_of
 from framelane_celery.room.inspect import LATE_S
 from framelane_celery.settings import settings_of
 from framelane_celery.testing import Deliveries, FramelaneServer, Never
 from framelane_celery.testing.webhooks import event_body, signature
-from framelane_celery.watching.pool import Seen
-from framelane_celery.watching.watcher import Watcher
 from framelane_celery.webhooks import Received, WebhookRefused, job_ids_in, prove, receive
 
 SECRET, OTHER = "whsec_new", "whsec_old"
@@ -65,6 +62,26 @@ def app(tmp_path: Path) -> Iterator[Celery]:
     room_of(app, settings_of(app)).close()
 
 
+@pytest.fixture(autouse=True)
+def _each_refusal_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "_refusals", webhooks._Refusals())
+
+
+def test_a_flood_of_forged_webhooks_does_not_flood_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(webhooks.time, "monotonic", lambda: clock[0])
+    for _ in range(10_000):
+        with pytest.raises(WebhookRefused):
+            prove(None, b"{}", [SECRET], now=0.0)
+    clock[0] += 2
+    with pytest.raises(WebhookRefused):
+        prove(None, b"{}", [SECRET], now=0.0)
+    assert len(caplog.messages) == 2
+    assert "9999 more" in caplog.messages[1]
+
+
 @pytest.fixture
 def room(app: Celery) -> Room:
     return room_of(app, settings_of(app))
@@ -83,12 +100,14 @@ def accepted(room: Room, task_id: str = "task-1", job_id: str = "render_1") -> R
     return record
 
 
-def looked(room: Room, task_id: str = "task-1") -> float:
-    """A look was there; returns when the next one is due."""
-    record = move(room, task_id, lambda old, now: records.looked(old, job=None, next_look_at=now + 600))
+def looked(room: Room, task_id: str = "task-1", in_s: float = 600) -> float:
+    """The watcher has taken it over; returns when it is due again."""
+    token = room.lead("watcher", 60)
+    record, now = room.read(task_id)
     assert record is not None
-    assert record.due_at is not None
-    return record.due_at
+    assert token is not None
+    room.put_off("look", [Place(task_id, record.version, now + in_s)], token)
+    return due_at(room, task_id)
 
 
 def waiting(room: Room, task_id: str = "task-1", job_id: str = "render_1") -> float:
@@ -422,14 +441,14 @@ def test_a_hint_is_due_at_once_and_ahead_of_other_looks(app: Celery, room: Room)
 def test_no_flood_of_hints_starves_a_look_that_is_late(app: Celery, room: Room) -> None:
     waiting(room, "task-1", "render_1")
     waiting(room, "late", "render_2")
-    move(room, "late", lambda old, now: records.looked(old, job=None, next_look_at=now - HINT_AHEAD_S - 9))
+    looked(room, "late", -HINT_AHEAD_S - 9)
     receive(signed(), BODY, app=app)
     assert [record.id for record in room.due("look", 10)[0]] == ["late", "task-1"]
     assert HINT_AHEAD_S < LATE_S  # nor does a hint look like a job that nobody looks at
 
 
 def test_a_hint_is_seen_by_who_looks_meanwhile(app: Celery, room: Room) -> None:
-    """The watcher compares the version: scribe.py, `_note`."""
+    """It is a new version, so what the watcher writes about the old one does not take its place in the lane."""
     started(room)
     before = accepted(room)
     receive(signed(), BODY, app=app)
@@ -443,21 +462,15 @@ def test_a_hint_is_seen_by_who_looks_meanwhile(app: Celery, room: Room) -> None:
     assert (last.version, last.due_at) == (after.version + 1, after.due_at)
 
 
-@pytest.mark.parametrize("comes", [True, False], ids=["a hint comes meanwhile", "none comes"])
-def test_a_look_that_was_under_way_does_not_put_off_the_hint(app: Celery, room: Room, comes: bool) -> None:
-    """It may have been answered before the job ended; the next look would be as late as without webhooks."""
-    nothing: dict[str, Callable[[], Any]] = {"runs": list, "revokes": list, "events_are_on": lambda: False}
-    watcher = Watcher(app, room, settings_of(app), "node", **nothing)
-    watcher.token = room.lead(watcher._owner, 60)
+def test_what_is_put_off_meanwhile_does_not_put_off_the_hint(room: Room, app: Celery) -> None:
     started(room)
-    record, now = accepted(room), room.due("look", 1)[1]
-    watcher._clock_ahead_s = now - time.monotonic()
-    if comes:
-        receive(signed(), BODY, app=app)
-    job = Job.model_validate({"id": "render_1", "kind": "render", "status": "processing"})
-    watcher._no_wait_until = time.monotonic() + 60  # single reads
-    watcher._scribe.act_on(Seen("look", record, job, None, 0, 0.1))
-    assert (due_at(room) < now) is comes
+    before, token = accepted(room), room.lead("watcher", 60)
+    assert token is not None
+    receive(signed(), BODY, app=app)
+    room.put_off("look", [Place("task-1", before.version, time.time() + 600)], token)  # as it was before the hint
+    page, now = room.due("look", 10)
+    assert [record.id for record in page] == ["task-1"]
+    assert page[0].hinted_at == pytest.approx(now, abs=5)
 
 
 def test_an_event_before_its_record_waits_for_the_job_costs_nothing_and_is_made_good(app: Celery, room: Room) -> None:

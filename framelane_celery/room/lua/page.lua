@@ -1,9 +1,10 @@
 -- A page of records: 'due', what is due in a lane; or 'open', what comes after the last id of the page before, in the
 -- open list or in a lane.
--- KEYS: the sorted set. ARGV: prefix, 'due' or 'open', limit, the last id and its score ('' at first).
+-- KEYS: the sorted set. ARGV: prefix, 'due' or 'open', limit, the last id and its score ('' at first), whether rows
+-- go without their texts (1 or 0).
 -- Answers the clock, the last id of the page ('' if it is empty), its score, and id and row of each record.
 -- Ids whose record has vanished are taken out.
-local set, what, limit, last, score = KEYS[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local set, what, limit, last, score, lean = KEYS[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6] == '1'
 local ids
 if what == 'due' then
   ids = redis.call('ZRANGEBYSCORE', set, '-inf', NOW, 'LIMIT', 0, limit)
@@ -23,7 +24,13 @@ end
 for _, id in ipairs(ids) do
   local record = P .. 'record:' .. id
   -- pcall: a key that is no hash is a foreign record, not the end of the page.
-  local row = redis.pcall('HMGET', record, 'until', 'step', 'version', 'due_at', 'call', 'request', 'state')
+  local row
+  if lean then
+    row = redis.pcall('HMGET', record, 'until', 'step', 'version', 'due_at', 'state')
+    if not row.err then row = { row[1], row[2], row[3], row[4], '', false, row[5] } end
+  else
+    row = redis.pcall('HMGET', record, 'until', 'step', 'version', 'due_at', 'call', 'request', 'state')
+  end
   if row.err then
     row = {}
   elseif not (row[3] or redis.call('EXISTS', record) == 1) then
