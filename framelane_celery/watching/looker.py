@@ -75,6 +75,7 @@ class Looker:
             self._plan = Plan(
                 settings.reads_per_minute, settings.long_polls, report_after_s=self._scribe.result_life_s() / 3
             )
+            self._plan.is_complete = False
         self._adopting: Iterator[Record] | None = self._watcher.room.scan("look", lean=True)
 
     def keep(self) -> None:
@@ -114,6 +115,7 @@ class Looker:
                 with self._lock:
                     for record in page:
                         self._plan.adopt(record, self._watcher.now())
+                    self._plan.is_complete = not page
                 if not page:
                     self._adopting = None
         except RoomError:

@@ -132,6 +132,9 @@ class Plan:
         self.trust = 0.0
         """The share of the last ends that hints have told."""
         self.last_hint_at = -NEVER
+        self.is_complete = True
+        """False while jobs are still taken over: their owner sets it. No sweep before: a list of jobs that are not in
+        the table yet would look like others'."""
         self.notes: list[str] = []
         """What an operator should know of: its owner takes it away."""
 
@@ -272,7 +275,7 @@ class Plan:
 
     def _page_due(self, now: float) -> float:
         """When the next page is due."""
-        if self.way != "sweep":
+        if self.way != "sweep" or not self.is_complete:
             return NEVER
         if self._sweep is None and now >= self._next_sweep_at:
             lists = self._lists()

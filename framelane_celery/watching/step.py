@@ -16,6 +16,7 @@ from framelane_celery.room import room_of
 from framelane_celery.routing import parse_routes
 from framelane_celery.settings import settings_of
 from framelane_celery.tasks.routes import routes_of
+from framelane_celery.watching.unknown import resend_unknown
 from framelane_celery.watching.watcher import Watcher
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class WatcherStep(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         self._worker = worker
+        resend_unknown(worker.consumer)
         signals.worker_ready.connect(self._on_ready)
         signals.worker_shutting_down.connect(self._on_shutting_down)
         signals.worker_shutdown.connect(self._on_shutdown)
