@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 
-from benchmarks.bench import table
+from benchmarks.bench import report
 
 PROBE = """
 import time
@@ -30,7 +30,7 @@ def added_s(times: int = 7) -> float:
 
 
 def main() -> None:
-    table("import framelane_celery, after Celery", ["added, ms"], [[f"{added_s() * 1000:.0f}"]])
+    report("imports", "import framelane_celery, after Celery", ["added, ms"], [[f"{added_s() * 1000:.0f}"]])
 
 
 if __name__ == "__main__":

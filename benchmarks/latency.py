@@ -14,7 +14,7 @@ from typing import Any
 
 from celery import chain
 
-from benchmarks.bench import project, table
+from benchmarks.bench import project, report
 from framelane_celery.testing import FramelaneServer
 
 SECONDS = (6.0, 10.0)
@@ -42,7 +42,8 @@ def main() -> None:
             ours = measure(module, server, module.render.s(module.COMPOSITION), jobs)
             theirs = measure(module, server, module.recipe.s(), jobs)
             rows += [[jobs, "framelane_celery", *ours], [jobs, "self.retry(countdown=2)", *theirs]]
-    table(
+    report(
+        "latency",
         f"A job's end to the start of the next task (jobs of {SECONDS[0]:.0f} to {SECONDS[1]:.0f} s)",
         ["in flight", "how", "median ms", "95 % ms", "reads per job"],
         rows,

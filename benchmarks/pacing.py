@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.bench import project, table, wait_until
+from benchmarks.bench import project, report, wait_until
 from framelane_celery.testing import FramelaneServer
 
 PER_MINUTE, WORKERS, CONCURRENCY = 120, 2, 2
@@ -66,7 +66,8 @@ def main(renders: int = 600) -> None:
     command = [sys.executable, "-m", "benchmarks.pacing", "--renders", str(renders), "--how"]
     at_once = [subprocess.Popen([*command, how], stdout=subprocess.PIPE, text=True) for how in HOW]
     rows = [[name, *json.loads(one.communicate()[0])] for name, one in zip(HOW.values(), at_once, strict=True)]
-    table(
+    report(
+        "pacing",
         f"{renders} renders at once against {PER_MINUTE} a minute, {WORKERS} workers; a plain task each second",
         ["how", "rate used", "refused POSTs per job", "displaced", "plain task, median ms", "95 % ms"],
         rows,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from typing import Any
 
@@ -24,12 +25,17 @@ render = framelane.render
 @app.task
 def next_task(job: dict[str, Any]) -> dict[str, Any]:
     """The task after the job: when it started, and when the job had ended."""
-    return {"started": time.time(), "ended": job["completed_at"]}
+    return {"id": job["id"], "started": time.time(), "ended": job["completed_at"]}
 
 
 @app.task
 def nothing() -> None:
     """What Celery itself costs."""
+
+
+@app.task
+def plain(composition: dict[str, Any]) -> None:
+    """The same with what a render is called with."""
 
 
 @app.task
@@ -79,7 +85,8 @@ def paced_recipe(self: Any, composition: dict[str, Any]) -> str:
 if os.environ.get("BENCH_INSTANT_HTTP"):
     # "HTTP apart": the API answers at once, inside the worker, so that what is left is Celery's and ours.
     from framelane_celery import client
-    from framelane_celery.models import Job
+    from framelane_celery.models import Job, JobPage
+    from framelane_celery.watching import watcher
 
     class InstantClient:
         """Accepts everything, and every job has ended."""
@@ -91,7 +98,10 @@ if os.environ.get("BENCH_INSTANT_HTTP"):
         def get_job(self, kind: str, job_id: str, wait_s: int = 0) -> Job:
             return Job.model_validate({"id": job_id, "kind": "render", "status": "completed"})
 
-    client.shared_client = lambda settings: InstantClient()  # type: ignore[assignment,return-value]
-    from framelane_celery.watching import watcher
+        def list_jobs(self, kind: str, **filters: Any) -> JobPage:
+            return JobPage()
 
-    watcher.shared_client = client.shared_client
+    assert watcher  # imported before, so that it is found below
+    for _module in [module for name, module in sys.modules.items() if name.startswith("framelane_celery")]:
+        if hasattr(_module, "shared_client"):
+            _module.shared_client = lambda settings: InstantClient()  # type: ignore[attr-defined]

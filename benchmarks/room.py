@@ -18,9 +18,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
-from rich.console import Console
-from rich.table import Table
-
+from benchmarks.bench import report, unlink
 from framelane_celery.records import Record
 from framelane_celery.room import Room, move, open_room
 
@@ -89,6 +87,17 @@ def fill(url: str, namespace: str, records: list[Record]) -> None:
     engine.dispose()
 
 
+def put(url: str, namespace: str, records: list[Record]) -> None:
+    """Have a room hold these records."""
+    room = open_room(url, namespace)
+    if url.startswith("redis"):
+        write(room, records)
+    else:
+        write(room, records[:1])  # makes the tables
+        fill(url, namespace, records[1:])
+    room.close()
+
+
 def take_over(url: str, namespace: str) -> None:
     """What a standby watcher does once the other has resigned, connections included."""
     room = open_room(url, namespace)
@@ -155,8 +164,7 @@ def clean_after(url: str, namespace: str) -> Iterator[None]:
             from redis import Redis
 
             with Redis.from_url(url, protocol=2) as client:
-                for key in client.scan_iter(match=f"{{framelane:{namespace}}}*", count=5000):
-                    client.unlink(key)
+                unlink(client, f"{{framelane:{namespace}}}*")
         else:
             import sqlalchemy as sa
 
@@ -174,16 +182,16 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--stores", default=",".join(URLS))
     options = parser.parse_args()
-    table: Table | None = None
+    rows: list[list[str]] = []
+    head: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in options.stores.split(","):
             url, namespace = URLS[name].format(folder=folder), f"bench-{uuid4().hex[:12]}"
             with clean_after(url, namespace):
                 figures = measure(url, namespace, options.records)
-            if table is None:
-                table = Table("store", *figures, title=f"{options.records:,} records, {WRITERS} writing threads")
-            table.add_row(name, *figures.values())
-    Console(width=110).print(table)
+            head = ["store", *figures]
+            rows.append([name, *figures.values()])
+    report("room", f"{options.records:,} records, {WRITERS} writing threads", head, rows)
 
 
 if __name__ == "__main__":

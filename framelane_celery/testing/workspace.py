@@ -6,7 +6,7 @@ import copy
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from framelane_celery.testing.clock import Clock
@@ -52,6 +52,7 @@ class Workspace:
         self._clock, self._switches = clock, switches
         self._lock = threading.RLock()  # `outcome` and `duration` may look at the server's jobs
         self._jobs: dict[str, StoredJob] = {}
+        self._ids: list[str] = []  # by number: the first job's is 1
         self._changed: dict[str, threading.Condition] = {}
         self._keys: dict[str, _Key] = {}
         self._is_closed = False
@@ -86,6 +87,7 @@ class Workspace:
                 raise
             job = self._make_job(replace(submission, number=len(self._jobs) + 1), now)
             self._jobs[job.id] = job
+            self._ids.append(job.id)
             self._changed[job.id] = threading.Condition(self._lock)
             if submission.idempotency_key is not None:
                 self._keys[submission.idempotency_key] = _Key(path, fingerprint, job, now)
@@ -106,6 +108,15 @@ class Workspace:
         """All jobs, oldest first."""
         with self._lock:
             return list(self._jobs.values())
+
+    def newest(self, below: float) -> Iterator[StoredJob]:
+        """The jobs with a number below this one, newest first: a page of a list begins where the last one ended.
+
+        Without the lock: jobs are only added, and one that changes is replaced whole.
+        """
+        last = int(min(max(below - 1, 0), len(self._ids)))
+        for index in range(last - 1, -1, -1):
+            yield self._jobs[self._ids[index]]
 
     def wait(self, job_id: str, seconds: float) -> StoredJob:
         """Sleep until the job ends, `seconds` pass on the server's clock or on the wall, or the server stops."""

@@ -432,10 +432,10 @@ class Plan:
             self._push(job, now + looks.after_trouble_s(job.failures))
             return
         if ended_after_s is not None:
-            before_s, after_s = self._usual_s or ended_after_s, max(1.0, ended_after_s)
-            self._usual_s = (
-                max(1.0, before_s) * (after_s / max(1.0, before_s)) ** _WEIGHT
-            )  # of long and short, the middle
+            before_s = max(1.0, self._usual_s or ended_after_s)
+            # The middle of long and short ones; of many, that of more than one sweep has found.
+            weight = min(_WEIGHT, 10 / len(self._table))
+            self._usual_s = before_s * (max(1.0, ended_after_s) / before_s) ** weight
             self.trust += _WEIGHT * ((job.source == "hint") - self.trust)
         self.forget(job.task_id)
 
