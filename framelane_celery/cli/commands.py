@@ -9,6 +9,8 @@ import click
 from framelane_celery.cli.accounts import estimate, hold, holds, release
 from framelane_celery.cli.dead import dead
 from framelane_celery.cli.doctor import doctor, health
+from framelane_celery.cli.ends import ends
+from framelane_celery.cli.orphans import orphans
 from framelane_celery.cli.output import Commands
 from framelane_celery.cli.waiting import cancel, progress, waiting
 
@@ -18,5 +20,5 @@ def framelane(**preload_options: Any) -> None:
     """Framelane jobs: what waits, dead letters, holds. They talk to the room only, so a broker may be down."""
 
 
-for _command in (waiting, progress, cancel, dead, hold, release, holds, estimate, doctor, health):
+for _command in (waiting, progress, cancel, ends, dead, orphans, hold, release, holds, estimate, doctor, health):
     framelane.add_command(_command)

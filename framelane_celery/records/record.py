@@ -77,6 +77,7 @@ class Record:
     ending: Ending | None = None
     finished_at: float | None = None
     history: tuple[dict[str, Any], ...] = ()
+    unread: dict[str, Any] | None = None  # fields that a newer version has added: carried along
 
     @property
     def lane(self) -> str | None:

@@ -10,7 +10,12 @@ from framelane_celery.errors import FramelaneError
 from framelane_celery.records.record import Record, Until
 
 FORMAT: Final = 1
-"""Version of the record's own shape. A record with a newer one is left alone, never dropped."""
+"""Version of the record's own shape. A record with a newer one is left alone, never dropped.
+
+A new field needs no new format if an older version may carry it along unread, through whatever transition: it does. A
+new meaning of a field, or a new value of `until`, does need one. A release reads a new format before another, later
+one writes it (docs/deploys.md): so workers of two releases in a row always read each other's records.
+"""
 
 
 class ForeignRecord(FramelaneError):
@@ -19,14 +24,14 @@ class ForeignRecord(FramelaneError):
 
 _TEXTS = ("call", "request")
 _COLUMNS = ("id", "until", "step", "version", "due_at")
-_STATE = tuple(f.name for f in fields(Record) if f.name not in (*_TEXTS, *_COLUMNS))
+_STATE = tuple(f.name for f in fields(Record) if f.name not in (*_TEXTS, *_COLUMNS, "unread"))
 _DEFAULTS = {f.name: f.default for f in fields(Record)}
 
 
 def dump_state(record: Record) -> str:
     """The part of a record that changes often, as JSON text; the id, texts and columns are stored beside it."""
     state = {name: value for name in _STATE if (value := getattr(record, name)) != _DEFAULTS[name]}
-    return json.dumps({"format": FORMAT, **state}, separators=(",", ":"))
+    return json.dumps({"format": FORMAT, **(record.unread or {}), **state}, separators=(",", ":"))
 
 
 def load_record(
@@ -37,12 +42,14 @@ def load_record(
     Raises: ForeignRecord, if it is of a newer format or not a record of ours.
     """
     try:
-        known = json.loads(state)
-        if int(known.pop("format")) > FORMAT:
+        stored = json.loads(state)
+        if int(stored.pop("format")) > FORMAT:
             raise ForeignRecord(f"record {id} was written by a newer framelane_celery: upgrade this worker")
+        known = {name: stored.pop(name) for name in _STATE if name in stored}
         known["history"] = tuple(known.get("history", ()))
         return Record(
-            id=id, until=until, step=int(step), version=int(version), due_at=due_at, call=call, request=request, **known
-        )
+            id=id, until=until, step=int(step), version=int(version), due_at=due_at, call=call, request=request,
+            unread=stored or None, **known,
+        )  # fmt: skip
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ForeignRecord(f"record {id} is not one of framelane_celery's, or of another version") from error

@@ -17,6 +17,9 @@ from framelane_celery.records.record import WAITING, Ending, JobKind, Outcome, R
 
 RESEND_MAX_S: Final = 3600.0
 
+MISDELIVERED_S: Final = 2.0
+"""How soon a wake-up is sent again that reached a worker which does not know the task; doubling with each resend."""
+
 END_AGAIN_S: Final = 30.0
 """How long the ending of a revoked task may take before it is tried again."""
 
@@ -188,6 +191,18 @@ def resend(record: Record, *, now: float, resend_after_s: float) -> Record | Non
         return None
     resends = record.resends + 1
     return replace(record, resends=resends, due_at=now + resend_delay_s(resends, resend_after_s))
+
+
+def misdelivered(record: Record, *, step: int, now: float) -> Record | None:
+    """The wake-up reached a worker that does not know the task: soon again, for another to take it.
+
+    Sooner than if it were lost, and yet further and further apart: in all, the wait is at most about twice as long as
+    there are such workers.
+    """
+    if record.until != "start" or record.step != step or record.ending:
+        return None
+    again_at = now + resend_delay_s(record.resends, MISDELIVERED_S)
+    return replace(record, due_at=again_at if record.due_at is None else min(again_at, record.due_at))
 
 
 def reclaim(record: Record, *, now: float, max_lost_runs: int, node: str | None = None) -> Record | None:

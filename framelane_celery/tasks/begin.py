@@ -94,14 +94,15 @@ def _read(task: RecordedTask, request: Context, step: int) -> tuple[Record | Non
     try:
         record, now = task.room.read(request.id)
         if record is None and step == 0:  # published by name, or while the room was away
-            task.room.create(_new_record(task, request, now))
+            task.room.create(new_record(task, request, now))
             record, now = task.room.read(request.id)
         return record, now
     except ForeignRecord as error:
         drop(task, request, str(error))
 
 
-def _new_record(task: RecordedTask, request: Context, now: float) -> Record:
+def new_record(task: RecordedTask, request: Context, now: float) -> Record:
+    """The record of a task whose message came without one."""
     call = wakeups.call_of_request(task, request)
     return Record(
         id=request.id,

@@ -197,6 +197,15 @@ class RecordedTask(Task):
                 raise
             logger.exception("%s[%s]: could not be published", self.name, record.id)
 
+    def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Any:
+        """A signature that says it is one of ours: the worker that publishes it as a chain's next task may not know
+        the task, and neither may the one that gets it (`framelane_celery.watching.unknown`)."""
+        made = super().signature(args, *starargs, **starkwargs)
+        made.options["headers"] = wakeups.header_for(0, made.options.get("headers"))
+        return made
+
+    subtask = signature
+
     def delay_on_commit(self, *args: Any, **kwargs: Any) -> AsyncResult:
         """Call the task once Django's transaction commits; the id is made, and returned, now."""
         return self.apply_async_on_commit(args, kwargs)

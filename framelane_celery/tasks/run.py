@@ -19,7 +19,7 @@ from framelane_celery import records, wakeups
 from framelane_celery.errors import (
     RoomError,
 )
-from framelane_celery.records import Record
+from framelane_celery.records import ForeignRecord, Record
 from framelane_celery.room import move
 from framelane_celery.tasks.begin import begin, drop
 
@@ -65,6 +65,9 @@ class WorkerRun:
         self.request.callbacks, self.request.errbacks = options.get("link"), options.get("link_error")
         try:
             return self.work(args, kwargs)
+        except ForeignRecord as error:  # a newer version has written meanwhile, and goes on with it
+            logger.warning("%s[%s]: left alone: %s", self.task.name, self.request.id, error)
+            raise Ignore(str(error)) from error
         except RoomError as error:  # the lease will end, and the task be woken again
             logger.warning("%s[%s]: the room is away, run again later: %s", self.task.name, self.request.id, error)
             raise Ignore(str(error)) from error

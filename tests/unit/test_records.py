@@ -104,6 +104,7 @@ TRANSITIONS: dict[str, Callable[[Record], Record | None]] = {
     "discard": lambda r: records.discard(r, now=NOW),
     "wake": lambda r: records.wake(r, now=NOW, resend_after_s=60),
     "resend": lambda r: records.resend(r, now=NOW, resend_after_s=60),
+    "misdelivered": lambda r: records.misdelivered(r, step=r.step, now=NOW),
     "reclaim": lambda r: records.reclaim(r, now=NOW, max_lost_runs=3),
     "reclaim by its node": lambda r: records.reclaim(r, now=NOW, max_lost_runs=3, node="node"),
     "revoke": lambda r: records.revoke(r, reason="revoked", now=NOW),
@@ -179,6 +180,7 @@ APPLIES: dict[str, set[str]] = {
     "discard": KEPT | DEAD,
     "wake": {"instant", "slot"},
     "resend": STARTS,
+    "misdelivered": STARTS,
     "reclaim": also_revoked("run, lease over", "replacing, lease over"),
     "reclaim by its node": also_revoked(*(RUNS - LOST), "replacing, lease over"),
     "revoke": WAITS | RUNS,
@@ -201,7 +203,8 @@ APPLIES: dict[str, set[str]] = {
     **{f"lose by its node: {name}": also_revoked(*LOST) for name in DECISIONS},
 }
 KEEP_THE_STEP = {
-    "hold_lease", "renew", "prepare", "looked", "hinted", "announce", "announced", "resend", "end_replacing",
+    "hold_lease", "renew", "prepare", "looked", "hinted", "announce", "announced", "resend", "misdelivered",
+    "end_replacing",
     "open_post", "put_off", "start_replay", "try_to_end",
     "fail by the run: dead letter", "fail by the run: fail",  # this very run tells it
 }  # fmt: skip
@@ -664,6 +667,23 @@ def test_a_job_that_completed_is_told() -> None:
     assert "code" not in new.history[0]
 
 
+def test_a_wake_up_that_reached_a_worker_that_does_not_know_the_task_is_due_sooner() -> None:
+    """Further and further apart all the same, never later than if it were lost, and only the message of this step."""
+    waits = []
+    for resends in range(12):
+        record = in_state(resends=resends, due_at=NOW + records.resend_delay_s(resends, 60))
+        new = records.misdelivered(record, step=record.step, now=NOW)
+        assert new is not None
+        assert new.due_at is not None
+        assert (new.step, new.resends) == (record.step, resends)
+        waits.append(new.due_at - NOW)
+    assert waits == [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 3600]
+    assert records.misdelivered(FRESH, step=FRESH.step - 1, now=NOW) is None
+    due = records.misdelivered(in_state(due_at=NOW - 1), step=FRESH.step, now=NOW)
+    assert due is not None
+    assert due.due_at == NOW - 1
+
+
 def test_resends_come_further_and_further_apart() -> None:
     assert [records.resend_delay_s(n, 60) for n in (0, 1, 2, 5, 6, 7, 1000)] == [60, 120, 240, 1920, 3600, 3600, 3600]
 
@@ -719,7 +739,6 @@ def test_defaults_are_not_stored() -> None:
     "state",
     [
         '{"format":2,"task":"t","digest":"d"}',  # newer
-        '{"format":1,"task":"t","digest":"d","unknown":1}',
         '{"format":1,"task":"t"}',  # what every record has
         '{"task":"t","digest":"d"}',
         '{"format":"x","task":"t","digest":"d"}',
@@ -733,6 +752,21 @@ def test_defaults_are_not_stored() -> None:
 def test_a_record_of_another_format_is_told(state: str) -> None:
     with pytest.raises(ForeignRecord, match="task-1"):
         shelved(FRESH, state=state)
+
+
+def test_fields_of_a_newer_version_are_carried_along() -> None:
+    """Read as far as it is known, and never dropped: through whatever transition, to the tombstone."""
+    state = json.dumps({**json.loads(dump_state(FRESH)), "later": {"a": [1]}, "later_s": 2.5})
+    record = shelved(FRESH, state=state)
+    assert replace(record, unread=None) == FRESH
+    for transition in ("begin", "resend", "misdelivered"):
+        new = TRANSITIONS[transition](record)
+        assert new is not None
+        assert json.loads(dump_state(new)).items() >= {"format": 1, "later_s": 2.5}.items()
+        assert shelved(new) == new
+    done = TRANSITIONS["end"](replace(record, ending="revoked"))
+    assert done is not None
+    assert json.loads(dump_state(done))["later"] == {"a": [1]}
 
 
 def test_foreign_columns_are_told() -> None:

@@ -1,0 +1,532 @@
+"""Orphans: jobs of ours that no record awaits, and records that wait for a job which is gone.
+
+A room that came back without its last seconds, or empty, leaves jobs behind that are paid for and that nobody looks
+at. Their metadata names their task, so they are found by a round over the API's lists. To *adopt* one is to write a
+record that waits for it; the watcher and the task's second run then do what they always do. What only the lost record
+knew stays lost: the arguments, and the canvas.
+
+A workspace may be shared, and metadata names no namespace: a task of the same name in another app looks like ours. So
+nothing is cancelled unasked, and nothing adopted unasked unless our own result backend knows the task.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+from celery import states
+
+from framelane_celery import records, wakeups
+from framelane_celery.errors import FramelaneError, InvalidArguments, NotFound, RoomError
+from framelane_celery.models import Job
+from framelane_celery.monitoring import PROGRESS
+from framelane_celery.queues import head_start_s
+from framelane_celery.records import ForeignRecord, JobKind, Outcome, Record
+from framelane_celery.room import TOMBSTONE_S, Room, Transition, move, room_of
+from framelane_celery.routing import Decision, Hold
+from framelane_celery.settings import settings_of
+from framelane_celery.tasks import FramelaneTask
+from framelane_celery.tasks.jobs import failure_of_job
+from framelane_celery.tasks.recorded import _OWN_OPTIONS
+from framelane_celery.tasks.routes import decide
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from framelane_celery.client import FramelaneClient
+
+logger = logging.getLogger(__name__)
+
+GONE_AFTER_S: Final = 60.0
+"""As in `watching.looker`: a job that cannot be found is given up only so long after it was accepted."""
+
+PAGE: Final = 100
+PAGES_MAX: Final = 2000
+"""How many pages are read of one kind: a list without end must not keep anybody for ever."""
+
+NO_ATTEMPT: Final = 1000
+"""So many attempts count as made where the arguments are lost: no route retries what nobody could build again."""
+
+Why = Literal["no_record", "ended", "other_attempt", "outcome_unknown"]
+
+
+class NoSuchOrphan(FramelaneError):
+    """The job, or the record, is no orphan (any more)."""
+
+
+class Orphan(NamedTuple):
+    """A job of ours that no record awaits."""
+
+    id: str
+    kind: JobKind
+    task: str
+    task_id: str
+    why: Why
+    """no_record: the room knows nothing of its task. ended: its task is over, and it goes on. other_attempt: its task
+    waits for another job. outcome_unknown: its task was told that nobody knows whether it was made."""
+    job: Job
+    is_known: bool = False
+    """Our result backend has the task at PROGRESS: it is surely this app's."""
+    needs_arguments: bool = False
+    """The task's ``completed`` cannot be called with the job alone."""
+
+    @property
+    def is_adoptable(self) -> bool:
+        return self.why == "no_record"
+
+    @property
+    def adopts_itself(self) -> bool:
+        """Whether its wait can be brought back without anybody's word: it goes on, and needs nothing that is lost."""
+        return self.is_adoptable and not self.job.is_terminal and not self.needs_arguments
+
+
+class Orphans(NamedTuple):
+    """What a round has found."""
+
+    jobs: list[Orphan]
+    gone: list[Record]
+    """Records that wait for a job which the API does not know."""
+    listed: int
+    """Jobs that were looked through, whoever's."""
+
+
+# --- who is one: pure --------------------------------------------------------------------------------------------
+
+
+def why_orphan(job: Job, record: Record | None, *, now: float, lease_s: float) -> Why | None:
+    """Why no record awaits a job of ours; None: one does, or did, or it is too early to say.
+
+    ``record`` is its task's. One that has no job yet finds the one that it posted by its key, so only a job that it has
+    done with is an orphan.
+    """
+    made_at = _made_at(job)
+    if made_at is not None and now - made_at < lease_s:
+        return None
+    if record is None:
+        return "no_record"
+    if record.is_over or record.is_letter:
+        if _was_never_seen(job, record):
+            return "outcome_unknown"
+        return None if job.is_terminal else "ended"
+    done_with = {entry.get("job_id") for entry in record.history}
+    is_another = job.id in done_with if record.job_id is None else job.id != record.job_id
+    return "other_attempt" if is_another and not job.is_terminal else None
+
+
+def _was_never_seen(job: Job, record: Record) -> bool:
+    """Whether this may be the job of a POST that nobody saw answered. What was paid for counts, ended or not."""
+    posted_at, made_at = record.first_post_at, _made_at(job)
+    if record.outcome != "outcome_unknown" or record.job_id is not None or None in (posted_at, made_at):
+        return False
+    is_worth_it = job.is_completed or not job.is_terminal
+    return is_worth_it and made_at > posted_at - 3600  # type: ignore[operator]
+
+
+def _made_at(job: Job) -> float | None:
+    return job.created_at.timestamp() if job.created_at else None
+
+
+def _ended_at(job: Job) -> float:
+    known = job.completed_at or job.updated_at or job.created_at
+    return known.timestamp() if known else 0.0
+
+
+def can_finish(task: FramelaneTask, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> bool:
+    """Whether the task's ``completed`` can be called with the job and these arguments: by its signature alone."""
+    try:
+        inspect.signature(task.completed).bind(None, *args, **(kwargs or {}))
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def routed(
+    record: Record,
+    *,
+    outcome: Outcome,
+    failure: dict[str, Any],
+    decision: Decision,
+    resend_after_s: float,
+    job: dict[str, Any] | None = None,
+) -> Transition:
+    """The transition that carries out what the routes say of a job, from the very step at which it was seen."""
+
+    def transition(old: Record, now: float) -> Record | None:
+        if old.step != record.step:  # another attempt waits by now
+            return None
+        return records.fail(
+            old, outcome=outcome, failure=failure, decision=decision, now=now, resend_after_s=resend_after_s, job=job
+        )
+
+    return transition
+
+
+# --- finding -----------------------------------------------------------------------------------------------------
+
+
+class Search:
+    """One slow round over the API's lists of jobs, and over what waits. Each `step` makes one read of the API.
+
+    Who has a budget of reads pays for it at leisure. A list may be old when its page comes, so what looks like an
+    orphan of a task that has a record is read once more before it counts. Not safe for threads.
+
+    ``is_old_too``: jobs too that ended longer ago than results, or finished records, are remembered.
+    """
+
+    def __init__(self, app: Celery, *, is_old_too: bool = False) -> None:
+        self._app, self._is_old_too = app, is_old_too
+        self._settings = settings_of(app)
+        self.room = room_of(app, self._settings)
+        self._lists: deque[JobKind] = deque(("render", "task"))
+        self._cursor: str | None = None
+        self._cursors: set[str] = set()
+        self._listed: set[str] = set()
+        self._doubts: deque[Orphan] = deque()
+        self._unlisted: deque[Record] = deque()
+        self._is_listed = False
+        self._jobs: list[Orphan] = []
+        self._gone: list[Record] = []
+
+    @property
+    def is_over(self) -> bool:
+        return self._is_listed and not self._doubts and not self._unlisted
+
+    @property
+    def found(self) -> Orphans:
+        """What was found so far."""
+        return Orphans(self._jobs, self._gone, len(self._listed))
+
+    def step(self, client: FramelaneClient) -> bool:
+        """Make one read of the API, at most. False: the round is over. What fails may be tried again: nothing is lost.
+
+        Raises: ApiError (NotFound: this API has no list), TransportError, RoomError; FramelaneError, if the result
+        backend is away.
+        """
+        if self._doubts:
+            self._look_again(client)
+        elif self._lists:
+            self._read_page(client)
+        elif not self._is_listed:
+            self._unlisted, self._is_listed = deque(self._waits_unlisted()), True
+        elif self._unlisted:
+            self._look_at_wait(client)
+        return not self.is_over
+
+    def _read_page(self, client: FramelaneClient) -> None:
+        kind = self._lists[0]
+        page = client.list_jobs(kind, cursor=self._cursor, limit=PAGE)
+        now = self.room.holds()[1]
+        new = {job.id: job for job in page.data if job.id not in self._listed}
+        suspects = [found for job in new.values() if (found := self._judged(job, kind, now)) is not None]
+        self._jobs += [one for one in suspects if one.why == "no_record"]
+        self._doubts += [one for one in suspects if one.why != "no_record"]
+        self._listed.update(new)
+        self._cursor = page.next_cursor
+        is_endless = self._cursor in self._cursors or len(self._cursors) >= PAGES_MAX
+        if page.is_last or not page.data or is_endless:
+            self._lists.popleft()
+            self._cursor, self._cursors = None, set()
+        else:
+            self._cursors.add(str(self._cursor))
+
+    def _look_again(self, client: FramelaneClient) -> None:
+        doubt = self._doubts[0]
+        try:
+            found = self._judged(client.get_job(doubt.kind, doubt.id), doubt.kind, self.room.holds()[1])
+        except NotFound:
+            found = None
+        self._doubts.popleft()
+        if found is not None:
+            self._jobs.append(found)
+
+    def _waits_unlisted(self) -> list[Record]:
+        now = self.room.holds()[1]
+        return [one for one in self.room.scan("look") if one.job_id not in self._listed and _is_old_wait(one, now)]
+
+    def _look_at_wait(self, client: FramelaneClient) -> None:
+        record = self._unlisted[0]
+        if _is_gone(client, record):
+            self._gone.append(record)
+        self._unlisted.popleft()
+
+    def _judged(self, job: Job, kind: JobKind, now: float) -> Orphan | None:
+        task, task_id = owner_of(self._app, job)
+        if task is None:
+            return None
+        try:
+            record = _record_of(self.room, task_id)
+        except ForeignRecord:  # of a newer version: its own affair
+            return None
+        why = why_orphan(job, record, now=now, lease_s=self._settings.lease_s)
+        if why is None:
+            return None
+        needs_arguments = (job.is_completed or not job.is_terminal) and not can_finish(task)
+        found = Orphan(job.id, kind, task.name, task_id, why, job, needs_arguments=needs_arguments)
+        return self._without_record(found, task, now) if record is None else found
+
+    def _without_record(self, found: Orphan, task: FramelaneTask, now: float) -> Orphan | None:
+        """A record that is done is forgotten in the end: the result may tell that the task is over."""
+        is_old = now - _ended_at(found.job) > min(TOMBSTONE_S, _result_life_s(self._app))
+        if found.job.is_terminal and is_old and not self._is_old_too:
+            return None
+        state = _state_of(task, found.task_id)
+        if state in states.READY_STATES:
+            return None if found.job.is_terminal else found._replace(why="ended")
+        return found._replace(is_known=state == PROGRESS)
+
+
+def owner_of(app: Celery, job: Job) -> tuple[FramelaneTask | None, str]:
+    """The task of this app that a job's metadata names, and the task id. None: it is none of ours."""
+    named, task_id = job.metadata.get("celery_task"), job.metadata.get("celery_task_id")
+    task = app.tasks.get(named) if named and task_id else None
+    return (task if isinstance(task, FramelaneTask) else None, task_id or "")
+
+
+def _record_of(room: Room, task_id: str) -> Record | None:
+    """The record under whose id a job was submitted; or the one of its replay, where that has taken over its key."""
+    record, _ = room.read(task_id)
+    for _ in range(10):
+        replayed_as = (
+            (record.letter or {}).get("replayed_as") if record is not None and record.until == "done" else None
+        )
+        after = room.read(replayed_as)[0] if replayed_as else None
+        if after is None or after.key_id != task_id:
+            break
+        record = after
+    return record
+
+
+def _state_of(task: FramelaneTask, task_id: str) -> str:
+    try:
+        state: str = task.backend.get_state(task_id)
+    except NotImplementedError:  # results are disabled
+        return str(states.PENDING)
+    except Exception as error:
+        raise FramelaneError(f"the result backend is away: {type(error).__name__}") from error
+    return state
+
+
+def _result_life_s(app: Celery) -> float:
+    expires = app.conf.result_expires
+    return float(getattr(expires, "total_seconds", lambda: expires)() or "inf")
+
+
+def _is_old_wait(record: Record, now: float) -> bool:
+    return record.job_id is not None and now - (record.accepted_at or now) > GONE_AFTER_S
+
+
+def _is_gone(client: FramelaneClient, record: Record) -> bool:
+    try:
+        client.get_job(record.job_kind or "render", record.job_id or "")
+    except NotFound:
+        return True
+    return False
+
+
+def find(app: Celery, *, is_old_too: bool = False) -> Orphans:
+    """Go through all jobs of the workspace and all that waits: a read for each hundred jobs, and one for each doubt.
+
+    Raises: SettingsError; what `Search.step` raises.
+    """
+    search, client = Search(app, is_old_too=is_old_too), _client_of(app)
+    while search.step(client):
+        pass
+    return search.found
+
+
+def read(app: Celery, job_id: str) -> Orphan:
+    """Read one orphan anew, from the API and the room.
+
+    Raises: NoSuchOrphan, which says why it is none; ApiError, TransportError, RoomError.
+    """
+    search = Search(app, is_old_too=True)
+    job, kind = _read_job(_client_of(app), job_id)
+    now = search.room.holds()[1]
+    found = search._judged(job, kind, now)
+    if found is None:
+        raise NoSuchOrphan(f"{job_id} is no orphan: {_why_not(app, search.room, job, now)}")
+    return found
+
+
+def _read_job(client: FramelaneClient, job_id: str) -> tuple[Job, JobKind]:
+    """Read a job of which only the id is known: most ids tell the kind."""
+    kinds: tuple[JobKind, ...] = ("task", "render") if job_id.startswith("task_") else ("render", "task")
+    for kind in kinds:
+        try:
+            return client.get_job(kind, job_id), kind
+        except (NotFound, ValueError):  # ValueError: no id at all
+            continue
+    raise NoSuchOrphan(f"{job_id!r}: the API knows no such job")
+
+
+def _why_not(app: Celery, room: Room, job: Job, now: float) -> str:
+    task, task_id = owner_of(app, job)
+    if task is None:
+        return f"it names no task of {app.main}"
+    if now - (_made_at(job) or 0) < settings_of(app).lease_s:
+        return "it is younger than a lease, so its record may come yet"
+    record = room.read(task_id)[0]
+    return f"its task {task_id} " + (f"is {record.until}" if record is not None else "is over")
+
+
+def _client_of(app: Celery) -> FramelaneClient:
+    from framelane_celery.client import shared_client  # requests is imported only where HTTP is spoken
+
+    return shared_client(settings_of(app))
+
+
+# --- what is done about them -------------------------------------------------------------------------------------
+
+
+def adopt(
+    app: Celery, job_id: str, *, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None
+) -> Record:
+    """Have a record wait for the job, under its old task id; the task ends as if nothing had been lost but its canvas.
+
+    The watcher looks at once, so a job that has ended meanwhile will do too. A result at PROGRESS stays.
+    ``args``, ``kwargs``: the task's arguments, where they are known. Without them a job that has failed is tried no
+    more, and the same task id with arguments is refused as another piece of work.
+
+    Raises: NoSuchOrphan, also if the task has a record; InvalidArguments, if ``completed`` needs arguments that are not
+    given, or others; ApiError, TransportError, RoomError.
+    """
+    return _adopt(app, read(app, job_id), args, kwargs)
+
+
+def _adopt(
+    app: Celery, orphan: Orphan, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None
+) -> Record:
+    if not orphan.is_adoptable:
+        raise NoSuchOrphan(f"{orphan.id} cannot be adopted, only cancelled: {WHY[orphan.why]}")
+    task, room, is_given = app.tasks[orphan.task], room_of(app, settings_of(app)), (args, kwargs) != (None, None)
+    args, kwargs = list(args or ()), dict(kwargs or {})
+    if is_given:
+        _check(task, args, kwargs)
+    elif orphan.needs_arguments:
+        raise InvalidArguments(f"{orphan.id}: {orphan.task} makes its result of its arguments too: give them", None)
+    record = _waiting_for(orphan, task, args, kwargs, now=room.holds()[1], is_given=is_given)
+    there = room.create(record)
+    if there is not None:
+        raise NoSuchOrphan(f"{orphan.id} is no orphan any more: its task {there.id} is {there.until}")
+    return record
+
+
+def _check(task: FramelaneTask, args: list[Any], kwargs: dict[str, Any]) -> None:
+    try:
+        task.check_call(args, kwargs)
+    except TypeError as error:  # their number or names
+        raise InvalidArguments(f"{task.name}: {error}", None) from error
+    if not can_finish(task, args, kwargs):
+        raise InvalidArguments(f"{task.name}: its completed() does not take these arguments", None)
+
+
+def _waiting_for(
+    orphan: Orphan, task: FramelaneTask, args: list[Any], kwargs: dict[str, Any], *, now: float, is_given: bool
+) -> Record:
+    """The record that the job would have, were it accepted as long ago as it was made, and due now."""
+    own = {name: value for name in _OWN_OPTIONS if (value := getattr(task, name, None)) is not None}
+    call = wakeups.call_of(task, args, kwargs, {**own, **wakeups.shown(args, kwargs)})
+    made_at = _made_at(orphan.job)
+    accepted_at = made_at if made_at is not None and 0 < made_at <= now else now
+    is_whole = is_given or not inspect.signature(task.run).parameters
+    return Record(
+        id=orphan.task_id,
+        task=task.name,
+        call=call.to_text(),
+        digest=wakeups.digest_of(call) if is_whole else "",
+        until="job",
+        due_at=now,
+        begun=True,
+        created_at=accepted_at,
+        head_start_s=head_start_s(task.app, call.options),
+        budget_from=1 if is_whole else 2 - NO_ATTEMPT,
+        job_id=orphan.id,
+        job_kind=orphan.kind,
+        job=orphan.job.to_json(),
+        accepted_at=accepted_at,
+        deadline_at=now + (task.deadline_s or task.settings.deadline_s),
+    )
+
+
+def cancel(app: Celery, job_id: str) -> Orphan:
+    """Cancel a job that no record awaits, so that it costs no more. What it may have made is lost.
+
+    Raises: NoSuchOrphan, also if it has ended; Conflict, if the API says that it is past that; ApiError,
+    TransportError, RoomError.
+    """
+    orphan = read(app, job_id)
+    if orphan.job.is_terminal:
+        raise NoSuchOrphan(f"{job_id} is {orphan.job.status}: there is nothing left to cancel")
+    _client_of(app).cancel_job(orphan.kind, job_id)
+    return orphan
+
+
+def route(app: Celery, task_id: str) -> Record:
+    """Send a record whose job is gone through the route table, with code ``not_found``, as the watcher would.
+
+    Raises: NoSuchOrphan, if it does not wait for a job, the job is there, or was accepted just now; ApiError,
+    TransportError, RoomError.
+    """
+    settings = settings_of(app)
+    room = room_of(app, settings)
+    try:
+        record, now = room.read(task_id)
+    except ForeignRecord as error:
+        raise NoSuchOrphan(str(error)) from error
+    if record is None or record.until != "job" or record.ending:
+        raise NoSuchOrphan(f"{task_id} waits for no job: " + (f"it is {record.until}" if record else "no such task"))
+    if not _is_old_wait(record, now) or not _is_gone(_client_of(app), record):
+        raise NoSuchOrphan(f"{task_id} is no orphan: its job {record.job_id} is there, or too young to be given up")
+    failure = failure_of_job("not_found", None)
+    decision = decide(app, settings, record, failure["code"])
+    if isinstance(decision, Hold):  # the hold first: who finds a held record without one releases it
+        room.hold(record.account, failure["code"], failure["message"])
+    at_once = routed(record, outcome="not_found", failure=failure, decision=decision, resend_after_s=0.0)
+    moved = move(room, task_id, at_once)
+    if moved is None:
+        raise NoSuchOrphan(f"{task_id} has moved on meanwhile")
+    return moved
+
+
+def tend(app: Celery, found: Orphans, *, is_workspace_ours: bool = False) -> list[Record]:
+    """Bring back the waits that the room has lost, and tell of the rest: for whoever searches unasked.
+
+    Adopted is what has no record, goes on, and can be finished without arguments; and what our own result backend has
+    at PROGRESS, since in a shared workspace it may be another app's else. ``is_workspace_ours``: no other app, and no
+    eager call, submits tasks of these names there, so that is not asked.
+
+    Raises: RoomError.
+    """
+    adopted: list[Record] = []
+    for orphan in found.jobs:
+        if orphan.adopts_itself and (orphan.is_known or is_workspace_ours):
+            try:
+                adopted.append(_adopt(app, orphan))
+            except RoomError:
+                raise
+            except FramelaneError as error:  # somebody was first, or a newer version was: one stops nobody
+                logger.info("%s", error)
+    taken = {record.job_id for record in adopted}
+    left = Counter(
+        [*(orphan.why for orphan in found.jobs if orphan.id not in taken), *(["not_found"] * len(found.gone))]
+    )
+    counts = ", ".join(f"{number} {why}" for why, number in sorted(left.items()))
+    if adopted or counts:
+        logger.warning(
+            "orphans of %s: %d jobs adopted, whose records were lost; left: %s (celery framelane orphans list)",
+            app.main, len(adopted), counts or "none",
+        )  # fmt: skip
+    return adopted
+
+
+WHY: Final[Mapping[str, str]] = {
+    "no_record": "no record of its task is there",
+    "ended": "its task is over, and it goes on",
+    "other_attempt": "its task waits for another job by now",
+    "outcome_unknown": "its task ended without knowing of it",
+    "not_found": "the API does not know its job",
+}
+"""Each code, for people."""
