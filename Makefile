@@ -11,7 +11,7 @@ OURSELF := $(PIP) --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit lint matrix bench coverage servers pins clean
+.PHONY: help demo test unit lint matrix faults bench coverage servers pins clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -44,6 +44,9 @@ matrix: servers $(VENV55)/.test ## run the whole worker and fault suites, slow t
 	@echo "== workers and faults on Celery 5.5"
 	@$(BIN55)/python -m pytest -m "worker or fault or slow"
 
+faults: servers ## run one fault of the suite, or all: FAULT=a TRANSPORT=redis (OPTIONS="--short --resume"); see tests/suite
+	@$(BIN)/python -m tests.suite $(or $(FAULT),all) $(or $(TRANSPORT),redis) $(OPTIONS)
+
 bench: servers ## measure, beside what a user would write instead
 	@$(BIN)/python -m benchmarks
 
@@ -57,7 +60,7 @@ pins: ## resolve requirements/*.txt anew from pyproject.toml
 	@PYTHON=$(PYTHON) bash scripts/resolve_pins.sh
 
 clean: ## remove the virtual environments and what the tools left
-	@rm -rf $(VENV) $(VENV55) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov demo-output
+	@rm -rf $(VENV) $(VENV55) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov demo-output bench-output suite-output
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- virtual environments: a stamp says that one is complete; it is older than what it was made from when that changes

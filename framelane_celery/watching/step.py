@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from importlib.util import find_spec
 from typing import Any
 
 from celery import bootsteps, signals
+from celery.utils.dispatch import Signal
 from celery.worker import state
 from kombu.utils.functional import maybe_list
 
 from framelane_celery import queues
 from framelane_celery.models import build_models
 from framelane_celery.room import room_of
-from framelane_celery.routing import parse_routes
+from framelane_celery.routing import default_routes, parse_routes
 from framelane_celery.settings import settings_of
 from framelane_celery.tasks.routes import routes_of
 from framelane_celery.watching.unknown import resend_unknown
@@ -34,6 +40,7 @@ class WatcherStep(bootsteps.StartStopStep):
         super().__init__(worker, **kwargs)
         self.watcher: Watcher | None = None
         build_models()  # before the pool and our threads are there
+        default_routes()
         _install_queues(worker.app)
 
     def start(self, worker: Any) -> None:
@@ -54,6 +61,7 @@ class WatcherStep(bootsteps.StartStopStep):
             return
         app = sender.app
         settings = settings_of(app)
+        mind_forks(app)
         self.watcher = Watcher(
             app,
             room_of(app, settings),
@@ -72,6 +80,47 @@ class WatcherStep(bootsteps.StartStopStep):
     def _on_shutdown(self, **kwargs: Any) -> None:
         if self.watcher is not None:
             self.watcher.stop()
+
+
+_inherited: list[tuple[Any, str, Callable[[], Any]]] = []
+"""Locks that our threads share with whoever runs tasks: whose, by what name, and how to make another."""
+
+
+def mind_forks(app: Any) -> None:
+    """Have pool processes that are forked from now on wait for no lock that a thread of ours held at that moment.
+
+    Celery's worker has no threads that publish, so it resets connections after a fork, and no locks. The post and the
+    scribe are such threads, and they share with a task: kombu's cached properties, which have one lock for all
+    instances, taken even to read a value; what sends signals and ``task-sent`` events; and the import of librabbitmq,
+    tried with each connection: where it is missing, it is said so here, and nobody has to lock and look.
+    """
+    if find_spec("librabbitmq") is None:
+        sys.modules["librabbitmq"] = None  # type: ignore[assignment]
+    _inherited[:] = [(one, "lock", threading.RLock) for one in _cached_properties()]
+    _inherited.extend((one, "lock", threading.Lock) for one in vars(signals).values() if isinstance(one, Signal))
+    _inherited.append((app.amqp._event_dispatcher, "mutex", threading.Lock))
+
+
+def _cached_properties() -> Iterator[Any]:
+    """Those that lock, of every class of this process."""
+    seen: set[type] = {object}
+    waiting: list[type] = [object]
+    while waiting:
+        cls = waiting.pop()
+        for one in vars(cls).values():
+            if issubclass(type(one), cached_property) and hasattr(one, "lock"):
+                yield one
+        found: set[type] = set(type.__subclasses__(cls)) - seen
+        seen |= found
+        waiting += found
+
+
+def _unlock_in_child() -> None:
+    for owner, name, make in _inherited:
+        setattr(owner, name, make())
+
+
+os.register_at_fork(after_in_child=_unlock_in_child)
 
 
 def _install_queues(app: Any) -> None:

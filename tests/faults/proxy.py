@@ -1,4 +1,4 @@
-"""A TCP proxy that can be cut: a service goes away for whom it serves, and for nobody else."""
+"""A TCP proxy that can be cut, or be a black hole: a service goes away for whom it serves, and for nobody else."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ class Proxy:
         self._kept: socket.socket | None = None
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self._passes = threading.Event()
+        self._passes.set()
         self.port = 0
 
     def __enter__(self) -> Proxy:
@@ -26,12 +28,16 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._passes.set()
         self.cut()
         if self._kept is not None:
             self._kept.close()
 
     def restore(self) -> None:
-        """Listen, on the same port as before."""
+        """Listen, on the same port as before. After a black hole: pass on what was held back, as TCP would."""
+        self._passes.set()
+        if self._listener is not None:
+            return
         listener, self._kept = self._kept or self._bound(), None
         listener.listen()
         self.port = listener.getsockname()[1]
@@ -44,6 +50,10 @@ class Proxy:
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         kept.bind(("127.0.0.1", self.port))
         return kept
+
+    def swallow(self) -> None:
+        """Be a black hole: accept connections and keep those that are open, but pass nothing on, no end either."""
+        self._passes.clear()
 
     def cut(self) -> None:
         """Refuse new connections and end those that are open."""
@@ -85,7 +95,9 @@ class Proxy:
     def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
         with suppress(OSError):
             while data := one.recv(_CHUNK_BYTES):
+                self._passes.wait()
                 other.sendall(data)
+        self._passes.wait()
         for each in (one, other):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
