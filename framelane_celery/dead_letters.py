@@ -110,6 +110,12 @@ def replay(
             "(the same key finds that job), or discard it and call the task anew",
             None,
         )
+    if not record.has_arguments and args is None and kwargs is None:
+        raise InvalidArguments(
+            f"{letter_id}: its arguments were lost with the room: replay it with them (--args, --kwargs), or discard "
+            "it",
+            None,
+        )
     call = _edited(app, Call.from_text(record.call), args, kwargs)
     if record.until == "release":
         return _go_on(room, record, call)
@@ -290,6 +296,9 @@ def replay_letter(self: Any, letter_id: str, step: int, **headline: Any) -> None
         letter = find(room_of(self.app, settings_of(self.app)), letter_id)
         if letter.outcome == "outcome_unknown":
             logger.warning("%s[%s]: a job may exist: it waits for an operator", letter.task, letter_id)
+            return
+        if not letter.has_arguments:
+            logger.warning("%s[%s]: its arguments are lost: it waits for an operator", letter.task, letter_id)
             return
         if letter.replays:
             logger.warning(

@@ -47,9 +47,6 @@ PAGE: Final = 100
 PAGES_MAX: Final = 2000
 """How many pages are read of one kind: a list without end must not keep anybody for ever."""
 
-NO_ATTEMPT: Final = 1000
-"""So many attempts count as made where the arguments are lost: no route retries what nobody could build again."""
-
 Why = Literal["no_record", "ended", "other_attempt", "outcome_unknown"]
 
 
@@ -442,7 +439,6 @@ def _waiting_for(
         begun=True,
         created_at=accepted_at,
         head_start_s=head_start_s(task.app, call.options),
-        budget_from=1 if is_whole else 2 - NO_ATTEMPT,
         job_id=orphan.id,
         job_kind=orphan.kind,
         job=orphan.job.to_json(),

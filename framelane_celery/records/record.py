@@ -103,6 +103,11 @@ class Record:
         return self.letter is not None and self.until in ("dead", "release") and not self.ending
 
     @property
+    def has_arguments(self) -> bool:
+        """False: it was adopted (`framelane_celery.orphans`) without them, so nobody can build its request again."""
+        return bool(self.digest)
+
+    @property
     def attempts_made(self) -> int:
         """How many the routes have to count."""
         return self.attempt - self.budget_from + 1

@@ -36,8 +36,8 @@ def decide(app: Celery, settings: FramelaneSettings, record: Record, code: str, 
         Failure(code, kind, record.task, record.account),
         attempts=record.attempts_made,
         chance=random.random(),
-        max_attempts=settings.spend_guard.max_attempts,
-        may_hold=may_hold,
+        max_attempts=settings.spend_guard.max_attempts if record.has_arguments else 1,
+        may_hold=may_hold and record.has_arguments,
     )
     if isinstance(decision, Retry):
         call = Call.from_text(record.call)

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from celery import Celery, states
 
-from framelane_celery import FramelaneTask, GuardedTask, RenderRequest, orphans, records, routing
+from framelane_celery import FramelaneTask, GuardedTask, RenderRequest, dead_letters, orphans, records, routing
 from framelane_celery.errors import FramelaneError, InvalidArguments, NotFound, RateLimited, RoomError
 from framelane_celery.models import Job, JobPage
 from framelane_celery.monitoring import PROGRESS
-from framelane_celery.orphans import GONE_AFTER_S, NO_ATTEMPT, NoSuchOrphan, Orphans, Search, why_orphan
+from framelane_celery.orphans import GONE_AFTER_S, NoSuchOrphan, Orphans, Search, why_orphan
 from framelane_celery.records import ForeignRecord, Record
 from framelane_celery.room import TOMBSTONE_S, Room, room_of
 from framelane_celery.settings import settings_of
@@ -449,11 +449,27 @@ def test_without_its_arguments_a_task_is_finished_and_never_run_again(app: Celer
     """The body would build another request, of defaults: a job that nobody asked for."""
     put(api, make_job(task="shop.clip"))
     record = orphans.adopt(app, "render_1")
-    assert record.attempts_made == NO_ATTEMPT
     settings = settings_of(app)
-    assert isinstance(decide(app, settings, record, "internal"), routing.DeadLetter)
-    assert isinstance(decide(app, settings, replace(record, budget_from=1), "internal"), routing.Retry)
-    assert record.digest == ""
+    for code in ("internal", "quota_exceeded"):
+        assert isinstance(decide(app, settings, record, code), routing.DeadLetter)
+    whole = replace(record, digest="d")
+    assert isinstance(decide(app, settings, whole, "internal"), routing.Retry)
+    assert isinstance(decide(app, settings, whole, "quota_exceeded"), routing.Hold)
+
+
+def test_a_letter_without_its_arguments_is_replayed_with_them_only(app: Celery, api: Api, room: Room) -> None:
+    put(api, make_job(task="shop.clip"))
+    record = orphans.adopt(app, "render_1")
+    letter = replace(record, until="dead", outcome="failed", letter={"at": NOW, "announced": True}, job=None)
+    assert room.save(record, letter) == "saved"
+    with pytest.raises(InvalidArguments, match="its arguments were lost with the room"):
+        dead_letters.replay(app, letter.id)
+    app.tasks["framelane.replay"](letter.id, letter.step)  # by its message: it waits for an operator
+    assert room.read(letter.id)[0] == replace(letter, version=record.version + 1)
+    replayed = dead_letters.replay(app, letter.id, args=[7])
+    there = room.read(replayed.task_id)[0]
+    assert there is not None
+    assert there.has_arguments
 
 
 @pytest.mark.parametrize(("task", "given"), [("shop.clip", {"args": [7]}), ("shop.daily", {})])
