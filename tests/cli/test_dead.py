@@ -232,7 +232,7 @@ def test_a_bad_line_is_told_and_stops_nobody(shell: Shell, room: Room, app: Cele
     "state",
     [
         {"failure": "x"}, {"failure": [1]}, {"letter": "x"}, {"letter": {"at": "soon"}}, {"history": [1]}, {"job": 5},
-        {"attempt": "many"}, {"created_at": None}, {"task": 7}, {"account": None}, {"no_such": 1},
+        {"attempt": "many"}, {"created_at": None}, {"task": 7}, {"account": None},
     ],
     ids=str,
 )  # fmt: skip
