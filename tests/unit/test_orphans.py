@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from celery import Celery, states
 
 from framelane_celery import FramelaneTask, GuardedTask, RenderRequest, dead_letters, orphans, records, routing
@@ -20,12 +20,13 @@ from framelane_celery.monitoring import PROGRESS
 from framelane_celery.orphans import GONE_AFTER_S, NoSuchOrphan, Orphans, Search, why_orphan
 from framelane_celery.records import ForeignRecord, Record
 from framelane_celery.room import TOMBSTONE_S, Room, room_of
+from framelane_celery.room.sql import SqlRoom
 from framelane_celery.settings import settings_of
 from framelane_celery.tasks.jobs import failure_of_job
 from framelane_celery.tasks.routes import decide
 from framelane_celery.wakeups import Call, digest_of
 
-NOW = float(int(time.time()))  # a room of SQLite has a clock of its own
+NOW = 1_790_000_000.0
 LEASE_S = 60.0
 COMPOSITION: dict[str, Any] = {"elements": [{"type": "text", "text": "a secret", "duration": 2}]}
 
@@ -196,9 +197,13 @@ def room_for(app: Celery) -> Room:
     return room_of(app, settings_of(app))
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def room(app: Celery) -> Room:
-    return room_for(app)
+    """Its clock stands still: the tables above are made when tests are collected, which may be long before."""
+    room = room_for(app)
+    assert isinstance(room, SqlRoom)
+    room._clock = sa.literal(NOW, sa.Double)
+    return room
 
 
 @pytest.fixture
