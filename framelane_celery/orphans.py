@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GONE_AFTER_S: Final = 60.0
-"""As in `watching.looker`: a job that cannot be found is given up only so long after it was accepted."""
+"""A job that cannot be found is given up only so long after it was accepted: reads may lag behind writes."""
 
 PAGE: Final = 100
 PAGES_MAX: Final = 2000

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from framelane_celery.client import FramelaneClient
 from framelane_celery.errors import ApiError, FramelaneError, InternalError, NotFound, RateLimited, RoomError
 from framelane_celery.models import Job
+from framelane_celery.orphans import GONE_AFTER_S
 from framelane_celery.records import JobKind, Record
 from framelane_celery.room import Ends, Place
 from framelane_celery.watching import looks
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PAGE: Final = 200
-GONE_AFTER_S: Final = 60.0
-"""A job that cannot be found is given up only so long after it was accepted: reads may lag behind writes."""
-
 FEED_S: Final = 0.25
 FEED_HINTED_S: Final = 0.04
 """How often the room is asked for what is due: while hints come, so often that they are acted on at once."""
