@@ -17,7 +17,7 @@ from framelane_celery.cli.waiting import cancel, progress, waiting
 
 @click.group(cls=Commands, name="framelane")
 def framelane(**preload_options: Any) -> None:
-    """Framelane jobs: what waits, dead letters, holds. All ask the room, `orphans` the API too; a broker may be down."""
+    """Framelane jobs: what waits, dead letters, holds. All ask the room, `orphans` the API too; none a broker."""
 
 
 for _command in (waiting, progress, cancel, ends, dead, orphans, hold, release, holds, estimate, doctor, health):
