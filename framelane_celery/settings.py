@@ -191,7 +191,7 @@ def settings_of(app: Celery, *, needs_room: bool = True) -> FramelaneSettings:
     environ = {name: os.environ.get(name, "") for name in _ENVIRONMENT.values()}
     conf = app.conf.get("framelane")
     broker_url, result_backend = app.conf.broker_write_url, _result_backend_url(app)
-    inputs = (_copy(conf), environ, app.main, _copy(broker_url), result_backend)
+    inputs = (conf, environ, app.main, broker_url, result_backend)
     cached = _cache.setdefault(app, {}).get(needs_room)
     if cached is None or cached[0] != inputs:
         settings = resolve(
@@ -202,7 +202,7 @@ def settings_of(app: Celery, *, needs_room: bool = True) -> FramelaneSettings:
             result_backend=result_backend,
             needs_room=needs_room,
         )
-        cached = _cache[app][needs_room] = (inputs, settings)
+        cached = _cache[app][needs_room] = (_copy(inputs), settings)
     return cached[1]
 
 
@@ -218,7 +218,7 @@ def _copy(value: Any) -> Any:
     """Copy dicts and lists, so that a value changed in place is seen as changed."""
     if isinstance(value, Mapping):
         return {key: _copy(inner) for key, inner in value.items()}
-    return [_copy(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+    return type(value)(map(_copy, value)) if type(value) in (list, tuple) else value
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from framelane_celery.records import Record
 if TYPE_CHECKING:
     from celery import Celery, Task
     from celery.app.task import Context
+    from celery.result import AsyncResult
 
 HEADER: Final = "framelane"
 
@@ -145,7 +146,7 @@ def step_of(request: Context) -> int:
     return int(header.get("step", 0)) if isinstance(header, Mapping) else 0
 
 
-def publish(app: Celery, record: Record, **plumbing: Any) -> None:
+def publish(app: Celery, record: Record, **plumbing: Any) -> AsyncResult:
     """Send the wake-up of a record's present step. ``plumbing``: a producer, a connection, how to retry."""
     call = Call.from_text(record.call)
     options = {**call.options, **plumbing, "headers": header_for(record.step, call.options.get("headers"))}
@@ -154,7 +155,7 @@ def publish(app: Celery, record: Record, **plumbing: Any) -> None:
         options["queue"] = declared(app, record.retry_queue)
     if record.until == "instant" and record.due_at is not None:  # only where the room could not keep it
         options["eta"] = datetime.fromtimestamp(record.due_at, timezone.utc)
-    app.send_task(call.task, call.args, call.kwargs, task_id=record.id, add_to_parent=False, **options)
+    return app.send_task(call.task, call.args, call.kwargs, task_id=record.id, add_to_parent=False, **options)
 
 
 def announce(app: Celery, record: Record, queue: str) -> None:

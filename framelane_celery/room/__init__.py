@@ -34,7 +34,7 @@ SPENT_S: Final = 3 * 24 * 3600
 ENDS_S: Final = 3 * 24 * 3600
 """How long a day's counts of ends are kept."""
 
-Saved = Literal["saved", "conflict", "no_slot", "not_leader", "held", "over_budget"]
+Saved = Literal["saved", "conflict", "no_slot", "not_leader", "held", "over_budget", "revoked"]
 Transition = Callable[[Record, float], "Record | None"]
 
 
@@ -112,11 +112,18 @@ class Room(Protocol):
         """The record, and the room's clock (epoch seconds). Raises ForeignRecord."""
 
     def save(
-        self, old: Record, new: Record, *, token: int | None = None, claim: SlotClaim | SpendClaim | None = None
+        self,
+        old: Record,
+        new: Record,
+        *,
+        token: int | None = None,
+        claim: SlotClaim | SpendClaim | None = None,
+        unless_revoked: Sequence[str] = (),
     ) -> Saved:
         """Compare-and-set on ``old.version``; ``new`` is stored with ``old.version + 1``.
 
-        One script: the watcher's token, the version and the claim are checked, in this order, and record, lane, open
+        One script: the watcher's token, the version, the revokes ("revoked", if any of the marks is remembered) and
+        the claim are checked, in this order, and record, lane, open
         list and job index are written and the claim is counted, once; or nothing is. ``done`` records get a life of
         TOMBSTONE_S, and so does a ``replacing`` one without a due time.
 
@@ -196,9 +203,6 @@ class Room(Protocol):
 
     def revokes_since(self, at: float) -> tuple[list[str], float]:
         """The marks written at or after an instant of the room's clock, and its clock now."""
-
-    def is_revoked(self, marks: Sequence[str]) -> bool:
-        """Whether any of the marks is remembered."""
 
     def purge(self) -> int:
         """Forget what has outlived its life; how many. (A store that does so by itself answers 0.)"""

@@ -70,7 +70,7 @@ _PAGE: Final = 200
 _ROW: Final = ("until", "step", "version", "due_at", "call", "request", "state")
 _SCRIPTS: Final = (
     "write", "forget", "page", "lead", "resign", "brake", "slots_free", "swap_hold", "spent",
-    "add_revokes", "revokes_since", "is_revoked", "put_off", "add_ends", "ends",
+    "add_revokes", "revokes_since", "put_off", "add_ends", "ends",
 )  # fmt: skip
 
 
@@ -114,10 +114,17 @@ class RedisRoom:
         return _load(task_id, row) if is_there else None, seconds + micros / 1e6
 
     def save(
-        self, old: Record, new: Record, *, token: int | None = None, claim: SlotClaim | SpendClaim | None = None
+        self,
+        old: Record,
+        new: Record,
+        *,
+        token: int | None = None,
+        claim: SlotClaim | SpendClaim | None = None,
+        unless_revoked: Sequence[str] = (),
     ) -> Saved:
-        answer: Saved = self._write(old, new, expected=old.version, token=token, claim=claim).decode()
-        return answer
+        answer = self._write(old, new, expected=old.version, token=token, claim=claim, marks=unless_revoked)
+        saved: Saved = answer.decode()
+        return saved
 
     def _write(
         self,
@@ -127,6 +134,7 @@ class RedisRoom:
         expected: int | None,
         token: int | None = None,
         claim: SlotClaim | SpendClaim | None = None,
+        marks: Sequence[str] = (),
     ) -> Any:
         """Run write.lua, which must agree on the order. Only the texts that changed are sent."""
         is_new = expected is None
@@ -146,7 +154,7 @@ class RedisRoom:
             *_claimed(claim),
             *(_text(new.lane), _text(new.due_at), _text(new.created_at), int(new.until != "done")),
             *(_text(indexed_job(old)), _text(indexed_job(new)), TOMBSTONE_S if is_mortal(new) else ""),
-            *(len(dropped), *dropped, *stored),
+            *(len(dropped), REVOKE_S, len(marks), *marks, *dropped, *stored),
         )
         return self._run("write", [self._key("record", new.id)], *arguments)
 
@@ -282,9 +290,6 @@ class RedisRoom:
     def revokes_since(self, at: float) -> tuple[list[str], float]:
         now, marks = self._run("revokes_since", [self._key("revokes")], repr(at), REVOKE_S)
         return [mark.decode() for mark in marks], float(now)
-
-    def is_revoked(self, marks: Sequence[str]) -> bool:
-        return bool(marks) and bool(self._run("is_revoked", [self._key("revokes")], REVOKE_S, *marks))
 
     # --- upkeep ---
 

@@ -107,10 +107,18 @@ class SqlRoom:
         return _load(row[1:]) if row[1] is not None else None, row.now
 
     def save(
-        self, old: Record, new: Record, *, token: int | None = None, claim: SlotClaim | SpendClaim | None = None
+        self,
+        old: Record,
+        new: Record,
+        *,
+        token: int | None = None,
+        claim: SlotClaim | SpendClaim | None = None,
+        unless_revoked: Sequence[str] = (),
     ) -> Saved:
-        is_alone = token is None and claim is None  # one statement, which is a transaction of its own
-        return self._write(lambda connection: self._save(connection, old, new, token, claim), is_alone=is_alone)
+        is_alone = token is None and claim is None and not unless_revoked  # one statement, its own transaction
+        return self._write(
+            lambda connection: self._save(connection, old, new, token, claim, unless_revoked), is_alone=is_alone
+        )
 
     def _save(
         self,
@@ -119,14 +127,17 @@ class SqlRoom:
         new: Record,
         token: int | None,
         claim: SlotClaim | SpendClaim | None,
+        marks: Sequence[str],
     ) -> Saved:
         if token is not None and not self._leads(connection, token):
             return "not_leader"
         mine = sa.and_(records.c.namespace == self.namespace, records.c.id == old.id, records.c.version == old.version)
-        if claim is not None:
+        if claim is not None or marks:
             if connection.execute(sa.select(records.c.id).where(mine).with_for_update()).first() is None:
                 return "conflict"
-            if (refusal := self._take(connection, claim)) is not None:
+            if self._is_revoked(connection, marks):
+                return "revoked"
+            if claim is not None and (refusal := self._take(connection, claim)) is not None:
                 return refusal
         change = sa.update(records).where(mine).values(**self._row(new, old), version=old.version + 1)
         return "saved" if connection.execute(change).rowcount == 1 else "conflict"
@@ -379,11 +390,10 @@ class SqlRoom:
         now, rows = self._read(lambda connection: (self._now(connection), _all(query, connection)))
         return [row.name.removeprefix("revoke:") for row in rows], now
 
-    def is_revoked(self, marks: Sequence[str]) -> bool:
+    def _is_revoked(self, connection: Connection, marks: Sequence[str]) -> bool:
         names = [f"revoke:{mark}" for mark in marks]
         mine = sa.and_(room.c.namespace == self.namespace, room.c.name.in_(names), room.c.expires_at >= self._clock)
-        query = sa.select(room.c.name).where(mine).limit(1)
-        return bool(names) and self._read(lambda connection: connection.execute(query).first()) is not None
+        return bool(names) and connection.execute(sa.select(room.c.name).where(mine).limit(1)).first() is not None
 
     def _is_revoke(self) -> sa.ColumnElement[bool]:
         return sa.and_(room.c.namespace == self.namespace, room.c.name.like("revoke:%"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -29,8 +30,12 @@ class BuiltinTask(FramelaneTask):
     abstract = True
     request_class: ClassVar[type[JobRequest]] = RenderRequest
 
+    @functools.cached_property
+    def _signature(self) -> inspect.Signature:
+        return inspect.signature(self.run)
+
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        given = dict(inspect.signature(self.run).bind(*args, **kwargs).arguments)
+        given = dict(self._signature.bind(*args, **kwargs).arguments)
         fields = given.pop("fields", {})
         request = next(iter(given.values()), None)  # by position or by its name
         if not (isinstance(request, Mapping) and is_job(request)):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from celery import Task
+from celery.exceptions import Ignore
 from celery.utils import uuid
 from kombu.exceptions import OperationalError
 from pydantic import BaseModel
@@ -105,8 +106,8 @@ class RecordedTask(Task):
             options = run.without_retry_queue(options)
         options = {**wakeups.shown(args, kwargs), **options}
         self._add_origin(options, task_id, parent)
-        self._write_and_publish(task_id, wakeups.call_of(self, args, kwargs, options), options, producer, parent)
-        result = self.AsyncResult(task_id)
+        call = wakeups.call_of(self, args, kwargs, options)
+        result = self._write_and_publish(task_id, call, options, producer, parent) or self.AsyncResult(task_id)
         result.ignored = options.get("ignore_result")
         if parent is not None and options.get("add_to_parent", True):
             parent.add_trail(result)
@@ -129,7 +130,8 @@ class RecordedTask(Task):
 
     def _write_and_publish(
         self, task_id: str, call: wakeups.Call, options: Mapping[str, Any], producer: Any, parent: Task | None
-    ) -> None:
+    ) -> AsyncResult | None:
+        settings = self.settings
         now = self.app.now().timestamp()
         due_at = wakeups.instant_of(self.app, options.get("eta") or options.get("countdown"))
         at_once = due_at is None or due_at <= now
@@ -139,30 +141,31 @@ class RecordedTask(Task):
             call=call.to_text(),
             digest=wakeups.digest_of(call),
             until="start" if at_once else "instant",
-            due_at=now + self.settings.resend_after_s if at_once else due_at,
+            due_at=now + settings.resend_after_s if at_once else due_at,
             created_at=now,
             head_start_s=head_start_s(self.app, call.options),
             expires_at=wakeups.instant_of(self.app, options.get("expires")),
         )
         try:
-            to_publish = self._put(record, parent, at_once=at_once)
+            to_publish = self._put(room_of(self.app, settings), record, parent, at_once=at_once)
         except FramelaneError as error:
             if parent is None:
                 raise
             logger.error("%s[%s]: no record was written, the message alone goes out: %s", self.name, task_id, error)
             to_publish = record
-        if to_publish is not None:
-            self._publish(to_publish, {**options, "producer": producer}, in_task=parent is not None)
+        if to_publish is None:
+            return None
+        return self._publish(to_publish, {**options, "producer": producer}, in_task=parent is not None)
 
-    def _put(self, record: Record, parent: Task | None, *, at_once: bool) -> Record | None:
+    def _put(self, room: Room, record: Record, parent: Task | None, *, at_once: bool) -> Record | None:
         """Write the record once. What is returned has to be published; None: nothing new happens."""
-        there = self.room.create(record)
+        there = room.create(record)
         if there is None:
             return record if at_once else None
         run = _run_of(parent, record.id)
         if there.until == "replacing" or run is not None:
             redone = move(
-                self.room,
+                room,
                 record.id,
                 lambda old, now: records.redo(
                     old,
@@ -185,10 +188,10 @@ class RecordedTask(Task):
             logger.error("%s[%s]: %s; the first one stands", self.name, record.id, message)
         return None
 
-    def _publish(self, record: Record, options: Mapping[str, Any], *, in_task: bool) -> None:
+    def _publish(self, record: Record, options: Mapping[str, Any], *, in_task: bool) -> AsyncResult | None:
         plumbing = {name: options[name] for name in _PLUMBING if options.get(name) is not None}
         try:
-            wakeups.publish(self.app, record, **plumbing)
+            return wakeups.publish(self.app, record, result_cls=self.AsyncResult, **plumbing)
         except OperationalError as error:  # the broker is away: the watcher sends it again
             logger.warning("%s[%s]: not published, the watcher will: %s", self.name, record.id, error)
         except Exception:
@@ -196,6 +199,7 @@ class RecordedTask(Task):
                 self.room.forget(record)  # the call fails in the caller, so nothing of it may stay
                 raise
             logger.exception("%s[%s]: could not be published", self.name, record.id)
+        return None
 
     def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Any:
         """A signature that says it is one of ours: the worker that publishes it as a chain's next task may not know
@@ -231,7 +235,10 @@ class RecordedTask(Task):
         if request.called_directly or request.is_eager or run_of(request) is not None:
             body = functools.partial(self.run if request.is_eager else super().__call__, *args, **kwargs)
             return self.run_in_place(args, kwargs, body)
-        return self.begin_run(args, kwargs)
+        try:
+            return self.begin_run(args, kwargs)
+        except Ignore as ignore:  # Celery writes its traceback out twice, which is a third of what a run costs
+            raise ignore.with_traceback(None) from None
 
     def on_replace(self, sig: Any) -> Any:
         """``replace()``: the record waits for whoever takes over the id, or the body runs again."""

@@ -16,17 +16,15 @@ from celery import states
 from celery.exceptions import Ignore, Reject
 
 from framelane_celery import records, wakeups
-from framelane_celery.errors import (
-    RoomError,
-)
+from framelane_celery.errors import RoomError
 from framelane_celery.records import ForeignRecord, Record
-from framelane_celery.room import move
+from framelane_celery.room import move, room_of
+from framelane_celery.settings import settings_of
 from framelane_celery.tasks.begin import begin, drop
 
 if TYPE_CHECKING:
     from celery.app.task import Context
 
-    from framelane_celery.settings import FramelaneSettings
     from framelane_celery.tasks.recorded import RecordedTask
 
 logger = logging.getLogger(__name__)
@@ -43,8 +41,8 @@ class WorkerRun:
 
     def __init__(self, task: RecordedTask, request: Context) -> None:
         self.task, self.request = task, request
-        self.settings: FramelaneSettings = task.settings
-        self.room = task.room
+        self.settings = settings_of(task.app)
+        self.room = room_of(task.app, self.settings)
         self.run_id = str(uuid4())
         self.record: Record
         self._clock_ahead_s = 0.0
@@ -56,7 +54,7 @@ class WorkerRun:
     def perform(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Begin; then do the work."""
         try:
-            self.record, self._clock_ahead_s = begin(self.task, self.request, run_id=self.run_id)
+            self.record, self._clock_ahead_s = begin(self)
         except RoomError as error:  # put back, never raised: a FAILURE would be told, and the job still be paid later
             logger.warning("%s[%s]: the room is away, put back: %s", self.task.name, self.request.id, error)
             raise Reject(str(error), requeue=True) from error

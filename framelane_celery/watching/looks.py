@@ -30,9 +30,9 @@ PROGRESS_S: Final = 2.0
 
 REPORTS_PER_S: Final = 25
 
-SWEEP_LEAST_S: Final = 0.5
+SWEEP_LEAST_S: Final = 0.3
 SWEEP_MOST_S: Final = 60.0
-SWEEPS_MOST: Final = 60
+SWEEPS_MOST: Final = 100
 """Sweeps over the list in the life of one job, at most."""
 
 PAGE_SIZE: Final = 100

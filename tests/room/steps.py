@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 from framelane_celery import records
 from framelane_celery.records import Record
@@ -29,6 +30,19 @@ def in_parallel(count: int, work: Callable[[int], Any]) -> list[Any]:
 def put(room: Room, record: Record) -> Record:
     assert room.create(record) is None
     return record
+
+
+def is_revoked(room: Room, marks: list[str]) -> bool:
+    """Whether a save that must not go through with any of these marks is refused; else it goes through."""
+    record = Record(id=f"probe-{uuid4()}", task="t", call="{}", digest="d", due_at=1e12, created_at=1.0)
+    put(room, record)
+    saved = room.save(record, record, unless_revoked=marks)
+    assert saved in ("saved", "revoked")
+    there, _ = room.read(record.id)
+    assert there is not None
+    assert there.version == record.version + (saved == "saved")
+    room.forget(there)
+    return saved == "revoked"
 
 
 def begun(room: Room, record: Record, *, lease_s: float = 60.0) -> Record:

@@ -29,7 +29,7 @@ from framelane_celery.room import (
     stored,
 )
 from framelane_celery.room.rules import SLOT_WINDOW_S
-from tests.room.steps import Make, Open, begun, done, in_parallel, put, wait_in_queue, with_job
+from tests.room.steps import Make, Open, begun, done, in_parallel, is_revoked, put, wait_in_queue, with_job
 
 RENDER = SlotClaim("render", 3, from_queue=False)
 QUEUED = SlotClaim("render", 3, from_queue=True)
@@ -543,7 +543,7 @@ def test_two_namespaces_in_one_store_do_not_see_each_other(
         room.brake("render", 60)
         room.add_revokes(["id:x"])
         assert other.slots_free("render", 3) == 3
-        assert other.is_revoked(["id:x"]) is False
+        assert is_revoked(other, ["id:x"]) is False
         assert other.revokes_since(0)[0] == []
         assert room.lead("a", 30) is not None
         assert other.lead("b", 30) is not None
@@ -617,19 +617,31 @@ def test_revokes_are_remembered_for_a_while(room: Room, open_again: Open, store:
     assert room.revokes_since(later)[0] == []
     room.add_revokes(["id:a"])  # heard again: news again
     assert room.revokes_since(later)[0] == ["id:a"]
-    assert room.is_revoked(["id:b", "stamp:batch=ü%_'"])
-    assert not room.is_revoked(["id:b", "stamp:batch=other"])
-    assert not room.is_revoked([])
+    assert is_revoked(room, ["id:b", "stamp:batch=ü%_'"])
+    assert not is_revoked(room, ["id:b", "stamp:batch=other"])
+    assert not is_revoked(room, [])
     store.age_revokes(namespace, REVOKE_S + 1)
-    assert not room.is_revoked(["id:a"])
+    assert not is_revoked(room, ["id:a"])
     assert room.revokes_since(0.0)[0] == []
+
+
+def test_what_is_revoked_is_not_saved_and_takes_no_slot(room: Room, make_record: Make) -> None:
+    record = put(room, make_record())
+    room.add_revokes([f"id:{record.id}"])
+    changed = replace(record, step=record.step + 1)
+    assert room.save(record, changed, claim=RENDER, unless_revoked=[f"id:{record.id}"]) == "revoked"
+    assert room.slots_free("render", RENDER.per_minute) == RENDER.per_minute
+    assert room.read(record.id)[0] == record
+    stale = replace(record, version=record.version + 7)
+    assert room.save(stale, changed, unless_revoked=[f"id:{record.id}"]) == "conflict"
+    assert room.save(record, changed, claim=RENDER, unless_revoked=["id:other"]) == "saved"
 
 
 def test_a_thousand_revokes_at_once(room: Room) -> None:
     marks = [f"id:{n}" for n in range(1000)]
     room.add_revokes(marks)
     assert sorted(room.revokes_since(0.0)[0]) == sorted(marks)
-    assert room.is_revoked([f"id:none{n}" for n in range(500)]) is False
+    assert is_revoked(room, [f"id:none{n}" for n in range(500)]) is False
 
 
 # --- the store is away ---
@@ -659,7 +671,7 @@ def test_a_store_that_is_away_is_a_room_error_at_once_and_shows_no_password(stor
         lambda: room.spent("a"),
         lambda: room.add_revokes(["id:x"]),
         lambda: room.revokes_since(0),
-        lambda: room.is_revoked(["id:x"]),
+        lambda: room.save(record, record, unless_revoked=["id:x"]),
     ]
     started_at = time.monotonic()
     for call in calls:

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from framelane_celery.errors import RoomError
 from framelane_celery.records import Record
 from framelane_celery.room import Room, SlotClaim, SpendClaim, move, open_room
+from tests.room.steps import is_revoked
 from tests.room.stores import POSTGRES_URL
 
 RECORD = Record(id="task-1", task="framelane.render", call="{}", digest="d", due_at=1.0)
@@ -233,7 +234,7 @@ def test_a_user_who_may_only_touch_the_prefix_is_enough(
     room.brake("render", 60)
     assert room.slots_free("render", 1) == 0
     room.add_revokes(["id:x"])
-    assert (room.is_revoked(["id:x"]), room.revokes_since(0)[0], room.waiting("clock")) == (True, ["id:x"], 1)
+    assert (is_revoked(room, ["id:x"]), room.revokes_since(0)[0], room.waiting("clock")) == (True, ["id:x"], 1)
     room.resign("a")
     room.hold("a", "operator", "r")
     assert (room.release("a"), len(room.holds()[0]), room.spent("a")) == (True, 1, (0, 0.0))

@@ -234,7 +234,7 @@ def test_revoked_before_a_restart(make_stack: MakeStack, server: FramelaneServer
     with stack.worker("-c", "1", name="w1", TEST_FRAMELANE=standby):
         job_id = job_of(stack, result.id)
         stack.app.control.revoke([result.id, queued.id])
-        wait_for(lambda: stack.room.is_revoked([f"id:{result.id}"]) and stack.room.is_revoked([f"id:{queued.id}"]))
+        wait_for(lambda: {f"id:{result.id}", f"id:{queued.id}"} <= set(stack.room.revokes_since(0)[0]))
         assert stack.record(result.id).until == "job"
     with stack.worker("-c", "1", "-E", name="w2"):
         stack.until(result.id, "done")
@@ -251,7 +251,7 @@ def test_a_revoked_record_of_a_newer_version_stops_nothing(stack: Stack, monkeyp
         newer.setattr(records, "FORMAT", 99)
         stack.room.create(Record(id=task_id, task="framelane.render", call="", digest=""))
     stack.app.control.revoke(task_id)
-    wait_for(lambda: stack.room.is_revoked([f"id:{task_id}"]))
+    wait_for(lambda: f"id:{task_id}" in stack.room.revokes_since(0)[0])
     results = [render(stack).apply_async(countdown=0.5) for _ in range(2)]  # the clock goes on
     assert [result.get(timeout=60)["status"] for result in results] == ["completed", "completed"]
 

@@ -5,6 +5,7 @@ local id, expected, nonce, token = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local claim, account = ARGV[6], ARGV[7]
 local lane, due_at, created_at, is_open = ARGV[12], ARGV[13], ARGV[14], ARGV[15] == '1'
 local job_before, job_after, life_s, dropped = ARGV[16], ARGV[17], ARGV[18], tonumber(ARGV[19])
+local revoke_s, marks = tonumber(ARGV[20]), tonumber(ARGV[21])
 
 local have = redis.call('HMGET', record, 'version', 'lane', 'write')
 -- Our own write, sent again by the client because its answer was lost: it is done.
@@ -19,6 +20,10 @@ if expected == '' then
   end
 elseif have[1] ~= expected then
   return 'conflict'
+end
+for i = 22, 21 + marks do -- (ZMSCORE would need Redis 6.2.)
+  local revoked_at = redis.call('ZSCORE', P .. 'revokes', ARGV[i])
+  if revoked_at and tonumber(revoked_at) >= now - revoke_s then return 'revoked' end
 end
 
 if claim == 'slot' then
@@ -44,7 +49,7 @@ elseif claim == 'spend' then
   redis.call('EXPIRE', spent, ARGV[11])
 end
 
-local first = 20
+local first = 22 + marks
 for i = first, first + dropped - 1 do redis.call('HDEL', record, ARGV[i]) end
 redis.call('HSET', record, 'write', nonce, unpack(ARGV, first + dropped))
 
