@@ -11,7 +11,7 @@ import click
 from framelane_celery import orphans as found_by
 from framelane_celery.cli import output
 from framelane_celery.cli.output import NotDone, app_of, as_json, count_of, print_rows, room_of_app, short
-from framelane_celery.cli.replaying import _array, _object
+from framelane_celery.cli.replaying import json_array, json_object
 from framelane_celery.cli.waiting import SHOWN
 from framelane_celery.errors import FramelaneError, RateLimited, RoomError, TransportError
 from framelane_celery.orphans import WHY, Orphan, Orphans
@@ -89,8 +89,8 @@ def _cells(row: dict[str, Any], now: float) -> tuple[Any, ...]:
 @orphans.command()
 @_ids
 @click.option("--all", "is_all", is_flag=True, help="Every job without a record that needs no arguments.")
-@click.option("--args", type=_array, metavar="JSON", help="The task's arguments, where it needs them (one job only).")
-@click.option("--kwargs", type=_object, metavar="JSON", help="Its keyword arguments (one job only).")
+@click.option("--args", type=json_array, metavar="JSON", help="Its task's arguments, if needed (one job only).")
+@click.option("--kwargs", type=json_object, metavar="JSON", help="Its keyword arguments (one job only).")
 @as_json
 @click.pass_context
 def adopt(

@@ -27,18 +27,18 @@ def _json_of(kind: type, name: str, text: str) -> Any:
     return given
 
 
-def _array(text: str) -> list[Any]:
+def json_array(text: str) -> list[Any]:
     return _json_of(list, "array, such as '[1, 2]'", text)  # type: ignore[no-any-return]
 
 
-def _object(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
     return _json_of(dict, "object, such as '{\"size\": 2}'", text)  # type: ignore[no-any-return]
 
 
 @click.command()
 @selects
-@click.option("--args", type=_array, metavar="JSON", help="With these arguments in place of its own (one letter only).")
-@click.option("--kwargs", type=_object, metavar="JSON", help="With these keyword arguments (one letter only).")
+@click.option("--args", type=json_array, metavar="JSON", help="These arguments instead (one letter only).")
+@click.option("--kwargs", type=json_object, metavar="JSON", help="These keyword arguments instead (one letter only).")
 @click.option("--dry-run", is_flag=True, help="Replay nothing; ask the API whether it would take the renders.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json

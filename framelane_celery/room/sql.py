@@ -241,7 +241,8 @@ class SqlRoom:
         now = self._now(connection)
         if row.value not in ("", owner) and row.expires_at > now:
             return None
-        token: int = row.token if row.value == owner else row.token + 1
+        # Never a token that was given out before, even if the table came back empty: not below the clock.
+        token: int = row.token if row.value == owner else max(row.token + 1, int(now * 1000))
         self._set_row(connection, "lead", value=owner, token=token, expires_at=now + ttl_s)
         return token
 

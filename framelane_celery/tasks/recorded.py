@@ -99,9 +99,8 @@ class RecordedTask(Task):
         if parent is None:
             self.check_call(args, kwargs)
         task_id = task_id or uuid()
-        own = {name: value for name in _OWN_OPTIONS if (value := getattr(self, name, None)) is not None}
         shadow = shadow or self.shadow_name(args, kwargs, options)
-        options = {**own, **options, "link": link, "link_error": link_error, "shadow": shadow}
+        options = {**own_options(self), **options, "link": link, "link_error": link_error, "shadow": shadow}
         if (run := _run_of(parent, task_id)) is not None:
             options = run.without_retry_queue(options)
         options = {**wakeups.shown(args, kwargs), **options}
@@ -318,3 +317,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+def own_options(task: Task) -> dict[str, Any]:
+    """What a task class says of its own messages: calls have it beside their own options."""
+    return {name: value for name in _OWN_OPTIONS if (value := getattr(task, name, None)) is not None}

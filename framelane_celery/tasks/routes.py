@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from framelane_celery import records, routing
 from framelane_celery.queues import dead_letter_queue_of, queue_of, retry_queue_of
-from framelane_celery.records import Record
+from framelane_celery.records import Outcome, Record
+from framelane_celery.room import Room, Transition
 from framelane_celery.routing import DeadLetter, Decision, Failure, Hold, Retry, Route, parse_routes
 from framelane_celery.tasks.jobs import failure_of_job
 from framelane_celery.wakeups import Call
@@ -48,6 +49,35 @@ def decide(app: Celery, settings: FramelaneSettings, record: Record, code: str, 
     if isinstance(decision, Hold):
         return decision._replace(max_s=decision.max_s or settings.hold_max_s)
     return decision
+
+
+def end_of_job(
+    app: Celery,
+    settings: FramelaneSettings,
+    room: Room,
+    record: Record,
+    outcome: Outcome,
+    *,
+    resend_after_s: float,
+    job: dict[str, Any] | None = None,
+) -> Transition:
+    """A transition that carries out what the routes say of a job without success, from the step at which it was seen.
+
+    An account's hold is made at once: who finds a held record without one releases it.
+    """
+    failure = failure_of_job(outcome, job)
+    decision = decide(app, settings, record, failure["code"])
+    if isinstance(decision, Hold):
+        room.hold(record.account, failure["code"], failure["message"])
+
+    def transition(old: Record, now: float) -> Record | None:
+        if old.step != record.step:  # another attempt waits by now
+            return None
+        return records.fail(
+            old, outcome=outcome, failure=failure, decision=decision, now=now, resend_after_s=resend_after_s, job=job
+        )
+
+    return transition
 
 
 def lost(

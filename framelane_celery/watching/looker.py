@@ -89,6 +89,11 @@ class Looker:
             self._told_at = now
             self._tell_ends()
 
+    def spare_read(self) -> bool:
+        """Whether the budget has a read to spare, which is spent then."""
+        with self._lock:
+            return self._plan.spare_read(self._watcher.now())
+
     def pause_s(self) -> float:
         """How long the clock may sleep."""
         return FEED_HINTED_S if len(self._plan) else FEED_S

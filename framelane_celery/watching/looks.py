@@ -32,8 +32,8 @@ REPORTS_PER_S: Final = 25
 
 SWEEP_LEAST_S: Final = 0.3
 SWEEP_MOST_S: Final = 60.0
-SWEEPS_MOST: Final = 100
-"""Sweeps over the list in the life of one job, at most."""
+SWEEPS_MOST: Final = 60
+"""Sweeps over the list in the life of one job, at most; three times as many in a short one."""
 
 PAGE_SIZE: Final = 100
 """Jobs per page that are asked for: the console asks for as many (framelane_api.md §7)."""
@@ -81,12 +81,13 @@ def sweep_every_s(count: int, pages: int, reads_per_minute: int, *, usual_s: flo
     """Seconds from the start of one sweep to the next.
 
     A sweep costs its pages, which all jobs share. The pages that a job's life may cost fall with the number of jobs:
-    0.35 reads per job at 1,000, 0.11 at 10,000; up to three times as much if jobs last for less than two minutes, for
+    0.35 reads per job at 1,000, 0.11 at 10,000; up to three times as much if jobs last for less than 100 s, for
     then a sweep's pause would be felt. ``usual_s`` is how long jobs last, ``trust`` the share of ends that
     hints have told. Sweeps never take more than half of the budget.
     """
-    reads_per_job = 0.35 * math.sqrt(1000 / max(1, count)) * min(3.0, max(1.0, 120 / usual_s))
-    sweeps = min(SWEEPS_MOST, max(1.0, reads_per_job * count / max(1, pages)))
+    hurry = min(3.0, max(1.0, 100 / usual_s))
+    reads_per_job = 0.35 * math.sqrt(1000 / max(1, count))
+    sweeps = min(SWEEPS_MOST, max(1.0, reads_per_job * count / max(1, pages))) * hurry
     wished = min(SWEEP_MOST_S, max(SWEEP_LEAST_S, usual_s / sweeps * _slower(trust)))
     return max(wished, pages * 120.0 / reads_per_minute)
 

@@ -221,6 +221,14 @@ class Plan:
             orders.append(order)
         return orders
 
+    def spare_read(self, now: float) -> bool:
+        """Take a read out of the budget for something that can wait, if no job needs it now."""
+        self._budget = self._budget.at_time(now)
+        if self._budget.left < 2:
+            return False
+        self._budget = self._budget.spend(1)
+        return True
+
     def _choose(self, now: float) -> None:
         chosen = looks.way(
             self.way,

@@ -18,9 +18,7 @@ from framelane_celery import records, wakeups
 from framelane_celery.errors import NotFound
 from framelane_celery.monitoring import PROGRESS, progress_meta
 from framelane_celery.records import ForeignRecord, Outcome, Record
-from framelane_celery.routing import Hold
-from framelane_celery.tasks.jobs import failure_of_job
-from framelane_celery.tasks.routes import decide
+from framelane_celery.tasks.routes import end_of_job
 from framelane_celery.watching import looks
 
 if TYPE_CHECKING:
@@ -139,32 +137,17 @@ class Scribe:
 
     def _fail(self, record: Record, outcome: Outcome, job: dict[str, Any] | None) -> bool:
         """The routes decide: what waits on is shown, then moved; what is over is moved, then woken."""
-        watcher = self._watcher
-        failure = failure_of_job(outcome, job)
-        decision = decide(watcher.app, watcher.settings, record, failure["code"])
-        if isinstance(decision, Hold):
-            watcher.room.hold(record.account, failure["code"], failure["message"])
-
-        def fail(old: Record, now: float) -> Record | None:
-            if old.step != record.step:  # another attempt waits by now
-                return None
-            return records.fail(
-                old,
-                outcome=outcome,
-                failure=failure,
-                decision=decision,
-                now=now,
-                resend_after_s=watcher.settings.resend_after_s,
-                job=job,
-            )
-
+        watcher, settings = self._watcher, self._watcher.settings
+        fail = end_of_job(
+            watcher.app, settings, watcher.room, record, outcome, resend_after_s=settings.resend_after_s, job=job
+        )
         seen = fail(record, watcher.now())
         if seen is not None and seen.until in ("instant", "release"):
             self._write_progress(record, progress_meta(seen))
         moved = watcher.move(record.id, fail, known=record)
         if moved is None:
             return False
-        logger.info("%s[%s]: %s: until %s", record.task, record.id, failure["code"], moved.until)
+        logger.info("%s[%s]: %s: until %s", record.task, record.id, (moved.failure or {}).get("code"), moved.until)
         if moved.until == "start":
             watcher.publish(moved)
         return True

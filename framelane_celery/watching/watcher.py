@@ -35,6 +35,7 @@ from framelane_celery.watching.looker import Looker, cancel
 from framelane_celery.watching.pool import LookPool
 from framelane_celery.watching.request import untold
 from framelane_celery.watching.revokes import Revokes
+from framelane_celery.watching.search import OrphanSearch
 from framelane_celery.watching.slots import SlotQueue
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Watcher:
         self._revokes = Revokes(self, revokes)
         self._holds = Holds(self, self._pool)
         self._keeper = Keeper(self, self._scribe, self._desk)
+        self._search = OrphanSearch(self, self._looker, self._pool)
         self._slots = (
             SlotQueue(self, "render", settings.renders_per_minute),
             SlotQueue(self, "task", settings.media_tasks_per_minute),
@@ -166,6 +168,7 @@ class Watcher:
         for slots in self._slots:
             slots.let_in()
         self._keeper.keep()
+        self._search.keep()
         if time.monotonic() - self._purged_at > PURGE_EVERY_S:
             self._purged_at = time.monotonic()
             self.room.purge()
@@ -185,6 +188,7 @@ class Watcher:
         self._holds.forget()
         self._keeper.begin_anew()
         self._looker.begin_anew()
+        self._search.begin_anew()
         logger.info("%s: %s", self.node, "another watcher leads" if token is None else f"watching, token {token}")
 
     def _tell_ends(self) -> None:

@@ -17,12 +17,11 @@ from framelane_celery import FramelaneTask, GuardedTask, RenderRequest, dead_let
 from framelane_celery.errors import FramelaneError, InvalidArguments, NotFound, RateLimited, RoomError
 from framelane_celery.models import Job, JobPage
 from framelane_celery.monitoring import PROGRESS
-from framelane_celery.orphans import GONE_AFTER_S, NoSuchOrphan, Orphans, Search, why_orphan
+from framelane_celery.orphans import GONE_AFTER_S, NoSuchOrphan, Orphans, Search, acting, why_orphan
 from framelane_celery.records import ForeignRecord, Record
 from framelane_celery.room import TOMBSTONE_S, Room, room_of
 from framelane_celery.room.sql import SqlRoom
 from framelane_celery.settings import settings_of
-from framelane_celery.tasks.jobs import failure_of_job
 from framelane_celery.tasks.routes import decide
 from framelane_celery.wakeups import Call, digest_of
 
@@ -523,7 +522,7 @@ def test_only_what_has_no_record_is_adopted(app: Celery, api: Api, room: Room) -
     found = orphans.find(app)
     room.create(make_record("t3", "start", **NO_JOB))  # a message came meanwhile
     with pytest.raises(NoSuchOrphan, match="no orphan any more: its task t3 is start"):
-        orphans._adopt(app, next(one for one in found.jobs if one.id == "render_3"))
+        acting._adopt(app, next(one for one in found.jobs if one.id == "render_3"))
 
 
 @pytest.mark.parametrize(
@@ -600,19 +599,6 @@ def test_no_other_record_is_routed(app: Celery, api: Api, room: Room, record: Re
         room.create(record)
     with pytest.raises(NoSuchOrphan, match=why):
         orphans.route(app, "t")
-
-
-def test_a_route_is_for_the_step_at_which_the_job_was_seen() -> None:
-    record = make_record()
-    gone = orphans.routed(
-        record,
-        outcome="not_found",
-        failure=failure_of_job("not_found", None),
-        decision=routing.Fail(),
-        resend_after_s=0,
-    )
-    assert gone(record, NOW).outcome == "not_found"
-    assert gone(replace(record, step=record.step + 3, job_id="render_2"), NOW) is None
 
 
 # --- unasked -----------------------------------------------------------------------------------------------------

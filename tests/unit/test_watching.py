@@ -14,9 +14,11 @@ import pytest
 from celery import Celery
 
 from framelane_celery import wakeups
-from framelane_celery.models import Job, Usage
+from framelane_celery.errors import NotFound, TransportError
+from framelane_celery.models import Job, JobPage, Usage
 from framelane_celery.records import Record
 from framelane_celery.room import Room, move, open_room
+from framelane_celery.watching import search
 from framelane_celery.watching import slots as slot_queue
 from framelane_celery.watching.holds import Holds
 from framelane_celery.watching.keeper import Keeper
@@ -210,3 +212,111 @@ def test_a_look_over_which_the_scribe_stumbles_is_put_off(watcher: LeadingWatche
     assert len(calls) == 1  # not at once
     plan: Plan = looker._plan
     assert len(plan.next(leader.now() + 60)) == 1  # but again
+
+
+# --- orphans, unasked --------------------------------------------------------------------------------------------
+
+
+class Pages:
+    """An API of two lists, of a page each; or of none."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error, self.reads = error, 0
+        self.data: list[Job] = []
+
+    def list_jobs(self, kind: str, **filters: Any) -> JobPage:
+        self.reads += 1
+        if self.error is not None:
+            raise self.error
+        return JobPage(data=self.data if kind == "render" else [])
+
+    def get_job(self, kind: str, job_id: str) -> Job:
+        return self.data[0]
+
+
+class Spare:
+    """Looks that can spare a read, or cannot."""
+
+    def __init__(self) -> None:
+        self.has_some = True
+
+    def spare_read(self) -> bool:
+        return self.has_some
+
+
+class AtOnce:
+    """A pool that calls at once."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def call(self, work: Any) -> None:
+        work(self.client)
+
+
+class Searching:
+    """A search whose clock goes on by whole seconds."""
+
+    def __init__(self, watcher: LeadingWatcher, api: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.api, self.spare = 0.0, api, Spare()
+        monkeypatch.setattr(search, "time", SimpleNamespace(monotonic=lambda: self.now))
+        self.search = search.OrphanSearch(watcher, self.spare, AtOnce(api))  # type: ignore[arg-type]
+
+    def reads_in(self, seconds: float) -> int:
+        before = self.api.reads
+        for _ in range(int(seconds)):
+            self.now += 1.0
+            self.search.keep()
+        return self.api.reads - before
+
+
+def test_a_round_begins_a_lease_after_the_lead_and_again_each_hour(
+    watcher: LeadingWatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searching = Searching(watcher, Pages(), monkeypatch)
+    lease_s = watcher.settings.lease_s
+    assert searching.reads_in(lease_s - 1) == 0
+    assert searching.reads_in(120) == 2  # a page of each list
+    assert searching.reads_in(search.ROUND_EVERY_S - 180) == 0
+    assert searching.reads_in(240) == 2
+    searching.search.begin_anew()  # another watcher has led
+    assert searching.reads_in(lease_s - 1) == 0
+    assert searching.reads_in(120) == 2
+
+
+def test_a_search_takes_only_reads_that_the_looks_can_spare(
+    watcher: LeadingWatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searching = Searching(watcher, Pages(), monkeypatch)
+    searching.spare.has_some = False
+    assert searching.reads_in(600) == 0
+    searching.spare.has_some = True
+    assert searching.reads_in(1) == 1
+
+
+def test_an_api_that_fails_is_asked_again_and_one_that_refuses_an_hour_later(
+    watcher: LeadingWatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searching = Searching(watcher, Pages(TransportError("no answer")), monkeypatch)
+    assert searching.reads_in(search.ROUND_EVERY_S) == 10
+    searching = Searching(watcher, Pages(NotFound("no list", status=404)), monkeypatch)
+    assert searching.reads_in(search.ROUND_EVERY_S) == 1
+
+
+def test_what_was_told_once_is_not_told_each_hour(
+    watcher: LeadingWatcher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    named = {"celery_task": "framelane.render", "celery_task_id": "t"}
+    job = Job.model_validate({"id": "render_1", "status": "processing", "metadata": named})
+    put(watcher, "t", until="done", outcome="timed_out")
+    api = Pages()
+    api.data = [job]
+    searching = Searching(watcher, api, monkeypatch)
+    searching.reads_in(3 * search.ROUND_EVERY_S)
+    assert caplog.text.count("left: 1 ended") == 1
+
+
+def test_looks_come_before_a_search() -> None:
+    plan = Plan(60, 0)
+    assert not plan.spare_read(0.0)  # one read is left, for a job
+    assert [plan.spare_read(5.0) for _ in range(6)] == [True] * 5 + [False]

@@ -1,44 +1,26 @@
-"""Orphans: jobs of ours that no record awaits, and records that wait for a job which is gone.
-
-A room that came back without its last seconds, or empty, leaves jobs behind that are paid for and that nobody looks
-at. Their metadata names their task, so they are found by a round over the API's lists. To *adopt* one is to write a
-record that waits for it; the watcher and the task's second run then do what they always do. What only the lost record
-knew stays lost: the arguments, and the canvas.
-
-A workspace may be shared, and metadata names no namespace: a task of the same name in another app looks like ours. So
-nothing is cancelled unasked, and nothing adopted unasked unless our own result backend knows the task.
-"""
+"""Who is an orphan (pure), and the round over the API's lists that finds them."""
 
 from __future__ import annotations
 
 import inspect
-import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from celery import states
 
-from framelane_celery import records, wakeups
-from framelane_celery.errors import FramelaneError, InvalidArguments, NotFound, RoomError
+from framelane_celery.errors import FramelaneError, NotFound
 from framelane_celery.models import Job
 from framelane_celery.monitoring import PROGRESS
-from framelane_celery.queues import head_start_s
-from framelane_celery.records import ForeignRecord, JobKind, Outcome, Record
-from framelane_celery.room import TOMBSTONE_S, Room, Transition, move, room_of
-from framelane_celery.routing import Decision, Hold
+from framelane_celery.records import ForeignRecord, JobKind, Record
+from framelane_celery.room import TOMBSTONE_S, Room, room_of
 from framelane_celery.settings import settings_of
 from framelane_celery.tasks import FramelaneTask
-from framelane_celery.tasks.jobs import failure_of_job
-from framelane_celery.tasks.recorded import _OWN_OPTIONS
-from framelane_celery.tasks.routes import decide
 
 if TYPE_CHECKING:
     from celery import Celery
 
     from framelane_celery.client import FramelaneClient
-
-logger = logging.getLogger(__name__)
 
 GONE_AFTER_S: Final = 60.0
 """A job that cannot be found is given up only so long after it was accepted: reads may lag behind writes."""
@@ -90,6 +72,16 @@ class Orphans(NamedTuple):
     """Jobs that were looked through, whoever's."""
 
 
+WHY: Final[Mapping[str, str]] = {
+    "no_record": "no record of its task is there",
+    "ended": "its task is over, and it goes on",
+    "other_attempt": "its task waits for another job by now",
+    "outcome_unknown": "its task ended without knowing of it",
+    "not_found": "the API does not know its job",
+}
+"""Each code, for people."""
+
+
 # --- who is one: pure --------------------------------------------------------------------------------------------
 
 
@@ -99,7 +91,7 @@ def why_orphan(job: Job, record: Record | None, *, now: float, lease_s: float) -
     ``record`` is its task's. One that has no job yet finds the one that it posted by its key, so only a job that it has
     done with is an orphan.
     """
-    made_at = _made_at(job)
+    made_at = made_at_of(job)
     if made_at is not None and now - made_at < lease_s:
         return None
     if record is None:
@@ -115,14 +107,14 @@ def why_orphan(job: Job, record: Record | None, *, now: float, lease_s: float) -
 
 def _was_never_seen(job: Job, record: Record) -> bool:
     """Whether this may be the job of a POST that nobody saw answered. What was paid for counts, ended or not."""
-    posted_at, made_at = record.first_post_at, _made_at(job)
+    posted_at, made_at = record.first_post_at, made_at_of(job)
     if record.outcome != "outcome_unknown" or record.job_id is not None or None in (posted_at, made_at):
         return False
     is_worth_it = job.is_completed or not job.is_terminal
     return is_worth_it and made_at > posted_at - 3600  # type: ignore[operator]
 
 
-def _made_at(job: Job) -> float | None:
+def made_at_of(job: Job) -> float | None:
     return job.created_at.timestamp() if job.created_at else None
 
 
@@ -138,27 +130,6 @@ def can_finish(task: FramelaneTask, args: Sequence[Any] = (), kwargs: Mapping[st
     except (TypeError, ValueError):
         return False
     return True
-
-
-def routed(
-    record: Record,
-    *,
-    outcome: Outcome,
-    failure: dict[str, Any],
-    decision: Decision,
-    resend_after_s: float,
-    job: dict[str, Any] | None = None,
-) -> Transition:
-    """The transition that carries out what the routes say of a job, from the very step at which it was seen."""
-
-    def transition(old: Record, now: float) -> Record | None:
-        if old.step != record.step:  # another attempt waits by now
-            return None
-        return records.fail(
-            old, outcome=outcome, failure=failure, decision=decision, now=now, resend_after_s=resend_after_s, job=job
-        )
-
-    return transition
 
 
 # --- finding -----------------------------------------------------------------------------------------------------
@@ -217,7 +188,7 @@ class Search:
         page = client.list_jobs(kind, cursor=self._cursor, limit=PAGE)
         now = self.room.holds()[1]
         new = {job.id: job for job in page.data if job.id not in self._listed}
-        suspects = [found for job in new.values() if (found := self._judged(job, kind, now)) is not None]
+        suspects = [found for job in new.values() if (found := self.judged(job, kind, now)) is not None]
         self._jobs += [one for one in suspects if one.why == "no_record"]
         self._doubts += [one for one in suspects if one.why != "no_record"]
         self._listed.update(new)
@@ -232,7 +203,7 @@ class Search:
     def _look_again(self, client: FramelaneClient) -> None:
         doubt = self._doubts[0]
         try:
-            found = self._judged(client.get_job(doubt.kind, doubt.id), doubt.kind, self.room.holds()[1])
+            found = self.judged(client.get_job(doubt.kind, doubt.id), doubt.kind, self.room.holds()[1])
         except NotFound:
             found = None
         self._doubts.popleft()
@@ -241,15 +212,15 @@ class Search:
 
     def _waits_unlisted(self) -> list[Record]:
         now = self.room.holds()[1]
-        return [one for one in self.room.scan("look") if one.job_id not in self._listed and _is_old_wait(one, now)]
+        return [one for one in self.room.scan("look") if one.job_id not in self._listed and is_old_wait(one, now)]
 
     def _look_at_wait(self, client: FramelaneClient) -> None:
         record = self._unlisted[0]
-        if _is_gone(client, record):
+        if is_gone(client, record):
             self._gone.append(record)
         self._unlisted.popleft()
 
-    def _judged(self, job: Job, kind: JobKind, now: float) -> Orphan | None:
+    def judged(self, job: Job, kind: JobKind, now: float) -> Orphan | None:
         task, task_id = owner_of(self._app, job)
         if task is None:
             return None
@@ -311,11 +282,11 @@ def _result_life_s(app: Celery) -> float:
     return float(getattr(expires, "total_seconds", lambda: expires)() or "inf")
 
 
-def _is_old_wait(record: Record, now: float) -> bool:
+def is_old_wait(record: Record, now: float) -> bool:
     return record.job_id is not None and now - (record.accepted_at or now) > GONE_AFTER_S
 
 
-def _is_gone(client: FramelaneClient, record: Record) -> bool:
+def is_gone(client: FramelaneClient, record: Record) -> bool:
     try:
         client.get_job(record.job_kind or "render", record.job_id or "")
     except NotFound:
@@ -328,7 +299,7 @@ def find(app: Celery, *, is_old_too: bool = False) -> Orphans:
 
     Raises: SettingsError; what `Search.step` raises.
     """
-    search, client = Search(app, is_old_too=is_old_too), _client_of(app)
+    search, client = Search(app, is_old_too=is_old_too), client_of(app)
     while search.step(client):
         pass
     return search.found
@@ -340,9 +311,9 @@ def read(app: Celery, job_id: str) -> Orphan:
     Raises: NoSuchOrphan, which says why it is none; ApiError, TransportError, RoomError.
     """
     search = Search(app, is_old_too=True)
-    job, kind = _read_job(_client_of(app), job_id)
+    job, kind = _read_job(client_of(app), job_id)
     now = search.room.holds()[1]
-    found = search._judged(job, kind, now)
+    found = search.judged(job, kind, now)
     if found is None:
         raise NoSuchOrphan(f"{job_id} is no orphan: {_why_not(app, search.room, job, now)}")
     return found
@@ -363,166 +334,13 @@ def _why_not(app: Celery, room: Room, job: Job, now: float) -> str:
     task, task_id = owner_of(app, job)
     if task is None:
         return f"it names no task of {app.main}"
-    if now - (_made_at(job) or 0) < settings_of(app).lease_s:
+    if now - (made_at_of(job) or 0) < settings_of(app).lease_s:
         return "it is younger than a lease, so its record may come yet"
     record = room.read(task_id)[0]
     return f"its task {task_id} " + (f"is {record.until}" if record is not None else "is over")
 
 
-def _client_of(app: Celery) -> FramelaneClient:
+def client_of(app: Celery) -> FramelaneClient:
     from framelane_celery.client import shared_client  # requests is imported only where HTTP is spoken
 
     return shared_client(settings_of(app))
-
-
-# --- what is done about them -------------------------------------------------------------------------------------
-
-
-def adopt(
-    app: Celery, job_id: str, *, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None
-) -> Record:
-    """Have a record wait for the job, under its old task id; the task ends as if nothing had been lost but its canvas.
-
-    The watcher looks at once, so a job that has ended meanwhile will do too. A result at PROGRESS stays.
-    ``args``, ``kwargs``: the task's arguments, where they are known. Without them a job that has failed is tried no
-    more, and the same task id with arguments is refused as another piece of work.
-
-    Raises: NoSuchOrphan, also if the task has a record; InvalidArguments, if ``completed`` needs arguments that are not
-    given, or others; ApiError, TransportError, RoomError.
-    """
-    return _adopt(app, read(app, job_id), args, kwargs)
-
-
-def _adopt(
-    app: Celery, orphan: Orphan, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None
-) -> Record:
-    if not orphan.is_adoptable:
-        raise NoSuchOrphan(f"{orphan.id} cannot be adopted, only cancelled: {WHY[orphan.why]}")
-    task, room, is_given = app.tasks[orphan.task], room_of(app, settings_of(app)), (args, kwargs) != (None, None)
-    args, kwargs = list(args or ()), dict(kwargs or {})
-    if is_given:
-        _check(task, args, kwargs)
-    elif orphan.needs_arguments:
-        raise InvalidArguments(f"{orphan.id}: {orphan.task} makes its result of its arguments too: give them", None)
-    record = _waiting_for(orphan, task, args, kwargs, now=room.holds()[1], is_given=is_given)
-    there = room.create(record)
-    if there is not None:
-        raise NoSuchOrphan(f"{orphan.id} is no orphan any more: its task {there.id} is {there.until}")
-    return record
-
-
-def _check(task: FramelaneTask, args: list[Any], kwargs: dict[str, Any]) -> None:
-    try:
-        task.check_call(args, kwargs)
-    except TypeError as error:  # their number or names
-        raise InvalidArguments(f"{task.name}: {error}", None) from error
-    if not can_finish(task, args, kwargs):
-        raise InvalidArguments(f"{task.name}: its completed() does not take these arguments", None)
-
-
-def _waiting_for(
-    orphan: Orphan, task: FramelaneTask, args: list[Any], kwargs: dict[str, Any], *, now: float, is_given: bool
-) -> Record:
-    """The record that the job would have, were it accepted as long ago as it was made, and due now."""
-    own = {name: value for name in _OWN_OPTIONS if (value := getattr(task, name, None)) is not None}
-    call = wakeups.call_of(task, args, kwargs, {**own, **wakeups.shown(args, kwargs)})
-    made_at = _made_at(orphan.job)
-    accepted_at = made_at if made_at is not None and 0 < made_at <= now else now
-    is_whole = is_given or not inspect.signature(task.run).parameters
-    return Record(
-        id=orphan.task_id,
-        task=task.name,
-        call=call.to_text(),
-        digest=wakeups.digest_of(call) if is_whole else "",
-        until="job",
-        due_at=now,
-        begun=True,
-        created_at=accepted_at,
-        head_start_s=head_start_s(task.app, call.options),
-        job_id=orphan.id,
-        job_kind=orphan.kind,
-        job=orphan.job.to_json(),
-        accepted_at=accepted_at,
-        deadline_at=now + (task.deadline_s or task.settings.deadline_s),
-    )
-
-
-def cancel(app: Celery, job_id: str) -> Orphan:
-    """Cancel a job that no record awaits, so that it costs no more. What it may have made is lost.
-
-    Raises: NoSuchOrphan, also if it has ended; Conflict, if the API says that it is past that; ApiError,
-    TransportError, RoomError.
-    """
-    orphan = read(app, job_id)
-    if orphan.job.is_terminal:
-        raise NoSuchOrphan(f"{job_id} is {orphan.job.status}: there is nothing left to cancel")
-    _client_of(app).cancel_job(orphan.kind, job_id)
-    return orphan
-
-
-def route(app: Celery, task_id: str) -> Record:
-    """Send a record whose job is gone through the route table, with code ``not_found``, as the watcher would.
-
-    Raises: NoSuchOrphan, if it does not wait for a job, the job is there, or was accepted just now; ApiError,
-    TransportError, RoomError.
-    """
-    settings = settings_of(app)
-    room = room_of(app, settings)
-    try:
-        record, now = room.read(task_id)
-    except ForeignRecord as error:
-        raise NoSuchOrphan(str(error)) from error
-    if record is None or record.until != "job" or record.ending:
-        raise NoSuchOrphan(f"{task_id} waits for no job: " + (f"it is {record.until}" if record else "no such task"))
-    if not _is_old_wait(record, now) or not _is_gone(_client_of(app), record):
-        raise NoSuchOrphan(f"{task_id} is no orphan: its job {record.job_id} is there, or too young to be given up")
-    failure = failure_of_job("not_found", None)
-    decision = decide(app, settings, record, failure["code"])
-    if isinstance(decision, Hold):  # the hold first: who finds a held record without one releases it
-        room.hold(record.account, failure["code"], failure["message"])
-    at_once = routed(record, outcome="not_found", failure=failure, decision=decision, resend_after_s=0.0)
-    moved = move(room, task_id, at_once)
-    if moved is None:
-        raise NoSuchOrphan(f"{task_id} has moved on meanwhile")
-    return moved
-
-
-def tend(app: Celery, found: Orphans, *, is_workspace_ours: bool = False) -> list[Record]:
-    """Bring back the waits that the room has lost, and tell of the rest: for whoever searches unasked.
-
-    Adopted is what has no record, goes on, and can be finished without arguments; and what our own result backend has
-    at PROGRESS, since in a shared workspace it may be another app's else. ``is_workspace_ours``: no other app, and no
-    eager call, submits tasks of these names there, so that is not asked.
-
-    Raises: RoomError.
-    """
-    adopted: list[Record] = []
-    for orphan in found.jobs:
-        if orphan.adopts_itself and (orphan.is_known or is_workspace_ours):
-            try:
-                adopted.append(_adopt(app, orphan))
-            except RoomError:
-                raise
-            except FramelaneError as error:  # somebody was first, or a newer version was: one stops nobody
-                logger.info("%s", error)
-    taken = {record.job_id for record in adopted}
-    left = Counter(
-        [*(orphan.why for orphan in found.jobs if orphan.id not in taken), *(["not_found"] * len(found.gone))]
-    )
-    counts = ", ".join(f"{number} {why}" for why, number in sorted(left.items()))
-    if adopted or counts:
-        logger.warning(
-            "orphans of %s: %d jobs adopted, whose records were lost; left: %s (celery framelane orphans list)",
-            app.main, len(adopted), counts or "none",
-        )  # fmt: skip
-    return adopted
-
-
-WHY: Final[Mapping[str, str]] = {
-    "no_record": "no record of its task is there",
-    "ended": "its task is over, and it goes on",
-    "other_attempt": "its task waits for another job by now",
-    "outcome_unknown": "its task ended without knowing of it",
-    "not_found": "the API does not know its job",
-}
-"""Each code, for people."""
