@@ -111,7 +111,7 @@ def _of_a_letter(old: Record, new: Record) -> str:
 
 
 def _save(when: str) -> Callable[..., None]:
-    def hit(room: Any, old: Record, new: Record, *, token: int | None = None, claim: Any = None) -> None:
+    def hit(room: Any, old: Record, new: Record, *, token: int | None = None, **_: Any) -> None:
         strike(f"{transition(old, new, token)}:{when}", old.id)
 
     return hit
