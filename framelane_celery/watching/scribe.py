@@ -79,6 +79,9 @@ class Scribe:
         later_s = looks.after_trouble_s(failures)
         self._watcher.move(record.id, lambda old, now: records.put_off(old, step=record.step, until_at=now + later_s))
 
+    def went_well(self, record: Record) -> None:
+        self._failures.pop(record.id, None)
+
     # --- what was seen -------------------------------------------------------------------------------------------
 
     def act_on(self, seen: Seen) -> Verdict:

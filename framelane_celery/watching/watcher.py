@@ -299,7 +299,9 @@ class Watcher:
     def isolated(self, record: Record, act: Callable[[], bool]) -> bool:
         """One bad record never stops the others; a room that is away stops all."""
         try:
-            return act()
+            is_moved = act()
+            self._scribe.went_well(record)
+            return is_moved
         except RoomError:
             raise
         except FramelaneError as error:
