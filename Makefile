@@ -21,10 +21,13 @@ demo: $(VENV)/.demo ## run a real pipeline on this machine; needs nothing but Py
 	@$(BIN)/framelane-celery demo
 
 test: servers lint $(VENV55)/.test ## run every check; needs Redis, RabbitMQ and PostgreSQL, and says how to get them
-	@echo "== tests on Celery 5.7"
-	@$(BIN)/python -m pytest -m "not slow"
-	@echo "== the subset on Celery 5.5"
-	@$(BIN55)/python -m pytest -m "celery55 and not slow"
+	@echo "== tests on Celery 5.7, and a subset on 5.5: two lanes side by side, since real workers mostly wait; then the faults"
+	@$(BIN)/python scripts/lanes.py \
+		"$(BIN)/python -m pytest -m 'not slow' tests/worker" \
+		"$(BIN)/python -m pytest -q -m 'not slow' --ignore tests/worker --ignore tests/faults --ignore tests/suite ;; \
+		 $(BIN55)/python -m pytest -m 'celery55 and not slow' --ignore tests/faults"
+	@$(BIN)/python -m pytest -m "not slow" tests/faults tests/suite
+	@$(BIN55)/python -m pytest -m "celery55 and not slow" tests/faults
 
 unit: $(VENV)/.test ## run the unit tests only: seconds, no server
 	@$(BIN)/python -m pytest -q tests/unit
