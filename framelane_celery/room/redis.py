@@ -69,7 +69,7 @@ _TIMEOUT_S: Final = 5.0
 _PAGE: Final = 200
 _ROW: Final = ("until", "step", "version", "due_at", "call", "request", "state")
 _SCRIPTS: Final = (
-    "write", "forget", "page", "lead", "resign", "brake", "slots_free", "swap_hold", "spent",
+    "read", "write", "forget", "page", "lead", "resign", "brake", "slots_free", "swap_hold", "spent",
     "add_revokes", "revokes_since", "put_off", "add_ends", "ends",
 )  # fmt: skip
 
@@ -105,13 +105,9 @@ class RedisRoom:
         return None if answer == b"saved" else _load(record.id, answer)
 
     def read(self, task_id: str) -> tuple[Record | None, float]:
-        with self._reaching():
-            pipe = self._client.pipeline(transaction=False)
-            pipe.hmget(self._key("record", task_id), list(_ROW))
-            pipe.time()
-            row, (seconds, micros) = pipe.execute()
+        now, row = self._run("read", [self._key("record", task_id)], *_ROW)
         is_there = any(value is not None for value in row)
-        return _load(task_id, row) if is_there else None, seconds + micros / 1e6
+        return _load(task_id, row) if is_there else None, float(now)
 
     def save(
         self,

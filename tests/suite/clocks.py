@@ -60,8 +60,9 @@ def _skewed(skew_s: int, skews: Skews, transport: str, folder: Path) -> Ledger:
             ground.until_over()
             ground.plan(_runs_of(ground, odd, skew_s) > 0)
             if skews.stands_by:
-                odd.kill()
-                wait_for(lambda: others.workers[0].token() > 0, 60, "the other one leads")
+                with odd.lock:  # it is not started again before another leads: it might be the first to ask
+                    odd.kill()
+                    wait_for(lambda: others.workers[0].token() > 0, 60, "the other one leads")
                 wait_for(lambda: odd.is_up, 150, "the odd one is back")
                 _work(ground, skews.jobs)
                 ground.until_over()
