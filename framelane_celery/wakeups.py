@@ -142,8 +142,12 @@ def header_for(step: int, headers: Mapping[str, Any] | None = None) -> dict[str,
 
 def step_of(request: Context) -> int:
     """The step that a message carries. A message without one (published by name, by others) is as good as the first."""
+    return _number(request, "step")
+
+
+def _number(request: Context, name: str) -> int:
     header = request.get(HEADER) or (request.headers or {}).get(HEADER) or {}
-    return int(header.get("step", 0)) if isinstance(header, Mapping) else 0
+    return int(header.get(name, 0)) if isinstance(header, Mapping) else 0
 
 
 def publish(app: Celery, record: Record, **plumbing: Any) -> AsyncResult:
@@ -156,6 +160,21 @@ def publish(app: Celery, record: Record, **plumbing: Any) -> AsyncResult:
     if record.until == "instant" and record.due_at is not None:  # only where the room could not keep it
         options["eta"] = datetime.fromtimestamp(record.due_at, timezone.utc)
     return app.send_task(call.task, call.args, call.kwargs, task_id=record.id, add_to_parent=False, **options)
+
+
+def ask_mend(app: Celery, task_id: str, call: Call, *, tries: int = 0, countdown: float | None = None) -> None:
+    """Have a worker store a task's end again, over which a late PROGRESS may have been written (`tasks.mending`).
+
+    Its step fits no record, so a worker of a version that knows no mends drops it.
+    """
+    headers = {**(call.options.get("headers") or {}), HEADER: {"step": -1, "mend": tries + 1}}
+    options = {**call.options, **ON_A_LIVE_CONNECTION, "headers": headers, "countdown": countdown}
+    app.send_task(call.task, call.args, call.kwargs, task_id=task_id, add_to_parent=False, **options)
+
+
+def mends_of(request: Context) -> int:
+    """Which try a mend is; 0: the message is none."""
+    return _number(request, "mend")
 
 
 def announce(app: Celery, record: Record, queue: str) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
 from pydantic import ValidationError
 
-from framelane_celery import pacing, records
+from framelane_celery import pacing, records, wakeups
 from framelane_celery.errors import (
     ApiError,
     FramelaneError,
@@ -167,18 +167,30 @@ class JobRun(WorkerRun):
             return submitted.job
 
     def _wait_for(self, job: Job) -> NoReturn:
-        """PROGRESS first, then the record waits: the other way round it could overwrite the end."""
         kind = self._kind
         deadline_s = self.task.deadline_s or self.settings.deadline_s
 
         def accept(old: Record, now: float) -> Record | None:
             return records.accept(old, run_id=self.run_id, job=job.to_json(), kind=kind, now=now, deadline_s=deadline_s)
 
-        seen = accept(self.record, self._now())
-        if seen is not None:
-            self._show(seen)
-        self._move(accept)
+        self._show_and_move(accept)
         raise Ignore(f"waiting for job {job.id}")
+
+    def _show_and_move(self, transition: Callable[[Record, float], Record | None]) -> None:
+        """PROGRESS first, then the record waits: the other way round it could overwrite the end.
+
+        If this run was stopped in between, and another one has ended the task, it has done so all the same.
+        """
+        seen = transition(self.record, self._now())
+        is_shown = seen is not None and seen.until != "running"
+        if seen is not None and is_shown:
+            self._show(seen)
+        try:
+            self._move(transition)
+        except Ignore:
+            if is_shown:
+                wakeups.ask_mend(self.task.app, self.record.id, wakeups.Call.from_text(self.record.call))
+            raise
 
     def _show(self, record: Record) -> None:
         try:
@@ -221,10 +233,7 @@ class JobRun(WorkerRun):
                 is_refused=not self._unanswered,
             )
 
-        seen = fail(self.record, self._now())
-        if seen is not None and seen.until != "running":
-            self._show(seen)
-        self._move(fail)
+        self._show_and_move(fail)
         if self.record.until == "running":
             raise error_of(self.record) from error
         logger.info("%s[%s]: %s: until %s", self.task.name, self.record.id, failure["code"], self.record.until)

@@ -24,6 +24,7 @@ from framelane_celery.queues import head_start_s
 from framelane_celery.records import JobKind, Record
 from framelane_celery.room import Room, move, room_of
 from framelane_celery.settings import FramelaneSettings, settings_of
+from framelane_celery.tasks.mending import mend
 from framelane_celery.tasks.run import WorkerRun, run_of
 
 if TYPE_CHECKING:
@@ -235,6 +236,8 @@ class RecordedTask(Task):
             body = functools.partial(self.run if request.is_eager else super().__call__, *args, **kwargs)
             return self.run_in_place(args, kwargs, body)
         try:
+            if wakeups.mends_of(request):
+                mend(self, request, args, kwargs)
             return self.begin_run(args, kwargs)
         except Ignore as ignore:  # Celery writes its traceback out twice, which is a third of what a run costs
             raise ignore.with_traceback(None) from None

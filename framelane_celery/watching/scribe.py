@@ -160,7 +160,10 @@ class Scribe:
         self._write_progress(record, progress_meta(record))
 
     def _write_progress(self, record: Record, meta: dict[str, Any]) -> bool:
-        """To the result and as an event; never once the record has moved on, or another watcher leads."""
+        """To the result and as an event; never once the record has moved on, or another watcher leads.
+
+        False: it was not written, or too late.
+        """
         there, _ = self._watcher.room.read(record.id)
         if self._watcher.token is None or there is None or there.step != record.step:
             return False
@@ -172,6 +175,10 @@ class Scribe:
             keep_chords_alive(self._backend(record), groups_of(call._asdict()))
         except Exception:  # only for the eye: what is decided must not wait for it
             logger.exception("%s[%s]: the result backend did not take PROGRESS", record.task, record.id)
+            return False
+        there, _ = self._watcher.room.read(record.id)
+        if self._watcher.token is None or there is None or there.step != record.step:  # it was stopped meanwhile
+            self._watcher.ask_mend(record.id, call)
             return False
         self._watcher.announce("task-progress", record.id, meta)
         return True

@@ -262,6 +262,10 @@ class Watcher:
         """Send the wake-up of a record that has moved. It may be lost, or late while the broker is away."""
         self._post.put(partial(wakeups.publish, self.app, record, **wakeups.ON_A_LIVE_CONNECTION))
 
+    def ask_mend(self, task_id: str, call: wakeups.Call) -> None:
+        """A PROGRESS was written too late: see `tasks.mending`."""
+        self._post.put(partial(wakeups.ask_mend, self.app, task_id, call))
+
     def _announce_letter(self, letter: Record) -> None:
         """Runs in the post's thread. If it is not sent, or that is not written, it is sent again."""
         queue = dead_letter_queue_of(self.settings, (letter.letter or {}).get("queue"))

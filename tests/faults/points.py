@@ -5,6 +5,7 @@ stopped or held. An order is a file ``at-<point>@<task id>`` (or ``at-<point>``,
 journal; it is carried out once.
 
 Points of a run      begin bytes post progress accept hold finish, each `:before` and `:after`; body completed
+                     progress:within, between the result backend's read and its write; the watcher's is shown:within
                      after_return (the user's own code); tail:before-result result:stored failure:stored chord:before
 Points of a watcher  lead:after seen; decide shown looked wake resend reclaim publish end announce announcement
                      announced, each `:before` and `:after`; revoked:stored
@@ -121,12 +122,26 @@ def _mark(point: str) -> Callable[..., None]:
     return lambda backend, task_id, *args, **kwargs: strike(point, task_id)
 
 
+_storing = threading.local()
+
+
 def _stored(when: str) -> Callable[..., None]:
     def hit(backend: Any, task_id: str, result: Any, state: str, *args: Any, **kwargs: Any) -> None:
+        _storing.progress_of = task_id if state == "PROGRESS" and when == "before" else None
         if state == "PROGRESS":
-            strike(f"{'progress' if running_id() else 'shown'}:{when}", task_id)
+            strike(f"{_progress()}:{when}", task_id)
 
     return hit
+
+
+def _progress() -> str:
+    return "progress" if running_id() else "shown"
+
+
+def _has_read(*_: Any) -> None:
+    """The result backend has read what is there, and is about to write over it."""
+    if (task_id := getattr(_storing, "progress_of", None)) is not None:
+        strike(f"{_progress()}:within", task_id)
 
 
 def arm() -> None:
@@ -156,6 +171,7 @@ def arm() -> None:
     wrap(Backend, "mark_as_failure", None, _mark("failure:stored"))
     wrap(Backend, "mark_as_revoked", None, _mark("revoked:stored"))
     wrap(Backend, "store_result", _stored("before"), _stored("after"))
+    wrap(RedisBackend, "_get_task_meta_for", None, _has_read)
     wrap(RedisBackend, "on_chord_part_return", lambda _, request, *__, **___: strike("chord:before", request.id), None)
     wrap(Scribe, "act_on", lambda _, seen: strike("seen", seen.task_id), None)
     wrap(project, "reach", lambda point: strike(point, running_id()), None)
