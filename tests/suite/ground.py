@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from celery import chain, states
 
+from framelane_celery.pacing import PAUSE_MAX_S
 from framelane_celery.testing import FramelaneServer, Never, Outcome, Submission
 from tests.faults import attack
 from tests.suite.ledger import Ledger
@@ -21,8 +22,8 @@ from tests.worker.stacks import Stack, wait_for
 LANES = ("clock", "look", "slot:render", "slot:task", "hold:default")
 """Where the records are that are not over."""
 
-OVER_S = 240.0
-"""How long after its last fault a round may take to end: some leases and resends of 15 s, on a slow machine too."""
+OVER_S = PAUSE_MAX_S + 60.0
+"""How long after its last fault a round may take to end: who was refused an answer again and again pauses so long."""
 
 _LASTS = re.compile(r"lasts ([0-9.]+)")
 _Notes = Sequence[Mapping[str, Any]]
