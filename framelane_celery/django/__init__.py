@@ -4,3 +4,7 @@
 
 Everything here stands on what the command line uses too: nothing is decided twice.
 """
+
+from framelane_celery.django.database import room_url
+
+__all__ = ["room_url"]

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.schema import CreateIndex, CreateTable, DropTable
 
 from framelane_celery.errors import RoomError, SettingsError
 
@@ -226,6 +227,19 @@ def _make_tables(engine: Engine) -> None:
         if engine.dialect.name != "sqlite":
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('framelane_celery'))"))
         metadata.create_all(connection)
+
+
+def statements(dialect: str, *, drop: bool = False) -> list[str]:
+    """The DDL that makes the tables, or drops them, for whoever runs migrations of their own; safe where they are there
+    (or gone) already. ``dialect``: postgresql or sqlite."""
+    known = {"postgresql": postgresql.dialect, "sqlite": sqlite.dialect}[dialect]()
+    if drop:
+        ddl: list[Any] = [DropTable(table, if_exists=True) for table in reversed(metadata.sorted_tables)]
+    else:
+        ddl = [CreateTable(table, if_not_exists=True) for table in metadata.sorted_tables]
+        indexes = [index for table in metadata.sorted_tables for index in table.indexes]
+        ddl += [CreateIndex(index, if_not_exists=True) for index in sorted(indexes, key=lambda index: str(index.name))]
+    return [str(one.compile(dialect=known)).strip() for one in ddl]
 
 
 def _use_wal(engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -109,7 +110,7 @@ def test_it_shows_a_failures_code() -> None:
 
 def test_it_asks_less_often_while_nothing_changes() -> None:
     asked = follow(status("PROGRESS", 10))["asked"]
-    gaps = [round(later - earlier) for earlier, later in zip(asked, asked[1:], strict=False)]
+    gaps = [round(later - earlier) for earlier, later in itertools.pairwise(asked)]
     assert gaps == sorted(gaps)
     assert gaps[0] <= 2000
     assert gaps[-1] == 15000
