@@ -19,8 +19,10 @@ from django.test import Client
 from sqlalchemy.engine import Engine
 
 from framelane_celery.django import pages
+from framelane_celery.operations import room_for
 from framelane_celery.room import Room
-from tests.cli.rooms import ID, ODD, make_letter, make_record
+from tests.cli.rooms import ID, ODD, fill, make_letter, make_record
+from tests.room.stores import RedisStore
 
 LISTS = {"waiting": "waitingtask", "letters": "deadletter", "holds": "heldaccount"}
 EVERYTHING = (
@@ -285,6 +287,28 @@ def test_one_that_fails_stops_nobody_and_who_did_it_is_kept(operator: Operator, 
 def test_nothing_selected(operator: Operator) -> None:
     operator.get("deadletter/")
     assert "Nothing was selected." in operator.post("deadletter/discard/")
+
+
+def test_over_redis_too(app: Celery, operator: Operator) -> None:
+    """The pages know no store: a short walk on the other one, in a namespace of its own."""
+    store, namespace = RedisStore(), f"admin-{uuid4().hex[:8]}"
+    app.conf.framelane = {**app.conf.framelane, "room_url": store.url, "namespace": namespace}
+    room = room_for(app)
+    try:
+        fill(room)
+        assert sorted(ids_in(operator.get("deadletter/"))) == sorted([ID + "9", ID + "d", ODD, ID + "e"])
+        assert len(ids_in(operator.get("waitingtask/"))) == 11
+        assert "1 before it" in operator.get(link("waitingtask", ID + "4"))
+        assert "is replayed as" in operator.post("deadletter/replay/", ID + "d")
+        assert "is discarded" in operator.post("deadletter/discard/", ODD, confirmed="yes")
+        assert "is cancelled" in operator.post("waitingtask/cancel/", ID + "5", confirmed="yes")
+        operator.get("heldaccount/")
+        assert "is released" in operator.post("heldaccount/release/", "default")
+        assert (until(room, ID + "d"), until(room, ODD)) == ("done", "done")
+    finally:
+        store.clean(namespace)
+        store.close()
+        room.close()
 
 
 # --- by whom -----------------------------------------------------------------------------------------------------
