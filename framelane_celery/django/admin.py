@@ -126,18 +126,23 @@ class RoomAdmin(admin.ModelAdmin):
         return HttpResponseRedirect(self._url("changelist"))
 
     def _perform(self, request: HttpRequest, act: Act, ids: Sequence[str]) -> None:
-        """Each by itself: one that fails stops nobody, a room that is away stops all."""
-        app = celery_app()
-        for one in ids:
-            try:
-                done = act.perform(app, one)
-            except RoomError:
-                raise
-            except FramelaneError as error:
-                messages.error(request, clean_text(str(error)))
-                continue
-            messages.success(request, done[:1].upper() + done[1:] + ".")
-            self._log(request, one, done)
+        """Each by itself: one that fails stops nobody, a room that is away stops all.
+
+        It is told at the end what was done: a room in the same SQLite file would wait for Django's transaction.
+        """
+        app, done = celery_app(), {}
+        try:
+            for one in ids:
+                try:
+                    done[one] = act.perform(app, one)
+                except RoomError:
+                    raise
+                except FramelaneError as error:
+                    messages.error(request, clean_text(str(error)))
+        finally:
+            for one, text in done.items():
+                messages.success(request, text[:1].upper() + text[1:] + ".")
+                self._log(request, one, text)
 
     def _log(self, request: HttpRequest, object_id: str, done: str) -> None:
         """Who did it, in the admin's own history."""

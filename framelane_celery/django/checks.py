@@ -75,12 +75,11 @@ def _findings(app: Celery) -> Iterator[Finding]:
 
 def _whole(app: Celery, facts: Facts) -> Facts:
     """With the settings' error as it is: the doctor's table has room for the beginning only."""
-    from framelane_celery.doctor.facts import NotAsked
-    from framelane_celery.doctor.reading import checked_settings
-
     try:
-        checked_settings(app)
+        settings_of(app)
     except SettingsError as error:
+        from framelane_celery.doctor.facts import NotAsked
+
         return replace(facts, settings=NotAsked(str(error)))
     return facts
 
