@@ -182,7 +182,7 @@ def _number(text: str | None) -> int:
 class WaitingTaskAdmin(RoomAdmin):
     """What waits, and for what."""
 
-    filters: ClassVar[dict[str, tuple[str, ...]]] = {"until": _UNTIL, "task": (), "account": ()}
+    filters: ClassVar[dict[str, tuple[str, ...]]] = {"until": _UNTIL, "task": (), "code": (), "account": ()}
     room_acts: ClassVar[Sequence[Act]] = (acts.CANCEL,)
 
     def page(self, request: HttpRequest, filters: dict[str, str], number: int) -> Page:

@@ -64,7 +64,7 @@ def waiting_page(app: Celery, filters: Filters, number: int) -> Page:
     rows = (
         Row(wait.id, (wait.task, wait.until, _ago(wait.since, now), wait.wakes, wait.code, wait.account))
         for wait in _waits(room)
-        if _passes(filters, until=wait.until, task=wait.task, account=wait.account)
+        if _passes(filters, until=wait.until, task=wait.task, code=wait.code, account=wait.account)
     )
     return _page(("task", "until", "since", "wakes it", "code", "account"), rows, number)
 
@@ -193,7 +193,7 @@ def _page(columns: tuple[str, ...], rows: Iterable[Row], number: int) -> Page:
     return Page(columns, found[:PAGE_ROWS], number, len(found) > PAGE_ROWS)
 
 
-def _passes(filters: Filters, **values: str) -> bool:
+def _passes(filters: Filters, **values: str | None) -> bool:
     return all(filters.get(name, "") in ("", value) for name, value in values.items())
 
 

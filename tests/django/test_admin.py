@@ -96,10 +96,12 @@ def test_the_index_has_the_three_lists(operator: Operator) -> None:
         assert f"/admin/framelane/{model}/add/" not in page
 
 
-def test_what_waits_by_until_task_and_account(operator: Operator) -> None:
+def test_what_waits_by_until_task_code_and_account(operator: Operator) -> None:
     assert len(ids_in(operator.get("waitingtask/"))) == 11
     assert ids_in(operator.get("waitingtask/?until=slot")) == [ID + "3", ID + "4"]
     assert ids_in(operator.get("waitingtask/?task=framelane.transcribe")) == []
+    assert ids_in(operator.get("waitingtask/?code=internal")) == [ID + "6"]
+    assert ids_in(operator.get("waitingtask/?code=source_not_found&until=release")) == [ID + "9"]
     assert "None that fits." in operator.get("waitingtask/?account=other")
     page = unescape(operator.get("waitingtask/?until=job"))
     assert "the job's end, which a watcher looks for" in page
