@@ -24,6 +24,7 @@ _PASSED_ON: Final = (
     "connect_timeout",
     "application_name",
     "target_session_attrs",
+    "options",
 )
 """Of ``OPTIONS``: what libpq knows. The others are Django's or the driver's own."""
 

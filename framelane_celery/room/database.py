@@ -160,11 +160,14 @@ def _with_driver(url: URL) -> URL:
 def _postgresql(url: URL) -> Engine:
     limits: dict[str, Any] = {"connect_timeout": _TIMEOUT_S, "tcp_user_timeout": _TIMEOUT_S * 1000}
     # A pooler between us and the server may have to be told to let this pass (pgbouncer: ignore_startup_parameters).
-    limits["options"] = f"-c statement_timeout={_TIMEOUT_S * 1000} -c idle_in_transaction_session_timeout=30000"
+    ours = f"-c statement_timeout={_TIMEOUT_S * 1000} -c idle_in_transaction_session_timeout=30000"
+    given = url.query.get("options", "")  # a search_path, say; what is given comes last, and wins
+    limits["options"] = " ".join([ours, given if isinstance(given, str) else " ".join(given)]).strip()
+    kept = url.difference_update_query(["options"])
     return sa.create_engine(
-        url,
+        kept,
         isolation_level="READ COMMITTED",
-        connect_args={name: value for name, value in limits.items() if name not in url.query},
+        connect_args={name: value for name, value in limits.items() if name not in kept.query},
         pool_pre_ping=True,
         pool_timeout=_TIMEOUT_S,
         pool_recycle=1800,

@@ -6,8 +6,10 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
 from django.core.management import call_command
 from django.db import connections
 from sqlalchemy.engine import make_url
@@ -18,6 +20,7 @@ from framelane_celery.room import open_room
 from framelane_celery.room.database import metadata, statements
 from framelane_celery.settings import resolve
 from tests.cli.rooms import make_letter, make_record
+from tests.room.stores import POSTGRES_URL
 
 POSTGRESQL = "django.db.backends.postgresql"
 SQLITE = "django.db.backends.sqlite3"
@@ -162,6 +165,52 @@ def test_for_postgresql_too() -> None:
     assert sum(one.startswith("CREATE INDEX IF NOT EXISTS framelane_") for one in made) == 3
     assert "DOUBLE PRECISION" in made[0]
     assert dropped == ["DROP TABLE IF EXISTS framelane_room", "DROP TABLE IF EXISTS framelane_records"]
+
+
+@pytest.fixture
+def schema() -> Iterator[str]:
+    """A schema of its own on PostgreSQL, as the project's database "second"."""
+    name = f"django_{uuid4().hex[:8]}"
+    server = make_url(POSTGRES_URL)
+    engine = sa.create_engine(server)
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"CREATE SCHEMA {name}"))
+    connections.databases["second"] = {
+        **connections.databases["default"],
+        "ENGINE": POSTGRESQL,
+        "NAME": server.database,
+        "USER": server.username or "",
+        "PASSWORD": server.password or "",
+        "HOST": server.host or "",
+        "PORT": server.port or "",
+        "OPTIONS": {"options": f"-c search_path={name}"},
+    }
+    yield name
+    connections["second"].close()
+    del connections["second"]
+    del connections.databases["second"]
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"DROP SCHEMA {name} CASCADE"))
+    engine.dispose()
+
+
+def test_on_postgresql_the_room_is_where_the_migration_made_it(schema: str) -> None:
+    migrate()
+    room = open_room(room_url("second", databases=connections.databases), "shop")
+    room.create(make_letter("letter"))
+    with connections["second"].cursor() as cursor:
+        cursor.execute("SELECT id FROM framelane_records")
+        assert cursor.fetchall() == [("letter",)]
+        cursor.execute(
+            "SELECT count(*) FROM pg_indexes WHERE schemaname = %s AND indexname LIKE 'framelane%%'", [schema]
+        )
+        assert cursor.fetchone() == (5,)
+    with pytest.raises(RuntimeError, match="1 tasks wait"):
+        migrate("zero")
+    assert (
+        room._database.read(lambda connection: connection.execute(sa.text("SHOW statement_timeout")).scalar()) == "5s"
+    )
+    room.close()
 
 
 def test_nothing_is_left_to_migrate(database: None) -> None:
