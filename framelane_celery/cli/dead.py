@@ -13,11 +13,12 @@ import click
 from framelane_celery import dead_letters
 from framelane_celery.cli import output
 from framelane_celery.cli.carrying import export, import_
-from framelane_celery.cli.letters import comes_after, row_of, without_secrets
+from framelane_celery.cli.letters import row_of
 from framelane_celery.cli.output import as_json, count_of, instant, print_rows, room_of_app
 from framelane_celery.cli.replaying import discard, replay
 from framelane_celery.cli.waiting import SHOWN, print_attempts
 from framelane_celery.records import Record
+from framelane_celery.shown import comes_after, without_secrets
 from framelane_celery.waits import failure_text, relative
 from framelane_celery.wakeups import Call
 

@@ -67,7 +67,7 @@ def examine(app: Celery) -> list[Finding]:
 
 def gather(app: Celery) -> Facts:
     """Ask for all facts, side by side."""
-    facts = _read(app)
+    facts = read(app)
     names = _queues_of(facts.settings)
     settings = attempt(lambda: reading.checked_settings(app))
     broker = Question(lambda: _broker(app, names), ANSWER_S)
@@ -86,27 +86,31 @@ def gather(app: Celery) -> Facts:
     )
 
 
-def _read(app: Celery) -> Facts:
-    """What the app itself tells. What cannot be read is named in `Facts.unread`."""
+def read(app: Celery, *, loads: bool = True) -> Facts:
+    """What the app itself tells: nothing is connected. What cannot be read is named in `Facts.unread`.
+
+    ``loads``: its modules first. Not within Django's system checks: loading runs those.
+    """
     unread: list[str] = []
 
-    def read(what: str, ask: Callable[[], Answer], otherwise: Answer) -> Answer:
+    def ask_for(what: str, ask: Callable[[], Answer], otherwise: Answer) -> Answer:
         answer = attempt(ask)
         if isinstance(answer, NotAsked):
             unread.append(f"{what} ({answer.why})")
             return otherwise
         return answer
 
-    read("the app's modules", lambda: reading.load(app), True)
+    if loads:
+        ask_for("the app's modules", lambda: reading.load(app), True)
     none: dict[str, Any] = {}
-    tasks = read("the app's tasks", lambda: reading.our_tasks(app), none)
+    tasks = ask_for("the app's tasks", lambda: reading.our_tasks(app), none)
     settings = attempt(lambda: reading.settings_facts(app, reading.checked_settings(app), tasks))
     names = _queues_of(settings)
     return Facts(
         settings=settings,
-        tasks=read("the tasks' flags", lambda: tuple(reading.task_facts(app, task) for task in tasks.values()), ()),
-        conf=read("the configuration", lambda: reading.conf_facts(app, names), ConfFacts()),
-        overrides=read("the environment", lambda: tuple(reading.overrides_of(app)), ()),
+        tasks=ask_for("the tasks' flags", lambda: tuple(reading.task_facts(app, task) for task in tasks.values()), ()),
+        conf=ask_for("the configuration", lambda: reading.conf_facts(app, names), ConfFacts()),
+        overrides=ask_for("the environment", lambda: tuple(reading.overrides_of(app)), ()),
         versions={name: reading.version_of(name) for name in configuration.SUPPORTED},
         unread=tuple(unread),
     )

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.schema import CreateIndex, CreateTable, DropTable
 
 from framelane_celery.errors import RoomError, SettingsError
 
@@ -159,11 +160,14 @@ def _with_driver(url: URL) -> URL:
 def _postgresql(url: URL) -> Engine:
     limits: dict[str, Any] = {"connect_timeout": _TIMEOUT_S, "tcp_user_timeout": _TIMEOUT_S * 1000}
     # A pooler between us and the server may have to be told to let this pass (pgbouncer: ignore_startup_parameters).
-    limits["options"] = f"-c statement_timeout={_TIMEOUT_S * 1000} -c idle_in_transaction_session_timeout=30000"
+    ours = f"-c statement_timeout={_TIMEOUT_S * 1000} -c idle_in_transaction_session_timeout=30000"
+    given = url.query.get("options", "")  # a search_path, say; what is given comes last, and wins
+    limits["options"] = " ".join([ours, given if isinstance(given, str) else " ".join(given)]).strip()
+    kept = url.difference_update_query(["options"])
     return sa.create_engine(
-        url,
+        kept,
         isolation_level="READ COMMITTED",
-        connect_args={name: value for name, value in limits.items() if name not in url.query},
+        connect_args={name: value for name, value in limits.items() if name not in kept.query},
         pool_pre_ping=True,
         pool_timeout=_TIMEOUT_S,
         pool_recycle=1800,
@@ -226,6 +230,19 @@ def _make_tables(engine: Engine) -> None:
         if engine.dialect.name != "sqlite":
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('framelane_celery'))"))
         metadata.create_all(connection)
+
+
+def statements(dialect: str, *, drop: bool = False) -> list[str]:
+    """The DDL that makes the tables, or drops them, for whoever runs migrations of their own; safe where they are there
+    (or gone) already. ``dialect``: postgresql or sqlite."""
+    known = {"postgresql": postgresql.dialect, "sqlite": sqlite.dialect}[dialect]()
+    if drop:
+        ddl: list[Any] = [DropTable(table, if_exists=True) for table in reversed(metadata.sorted_tables)]
+    else:
+        ddl = [CreateTable(table, if_not_exists=True) for table in metadata.sorted_tables]
+        indexes = [index for table in metadata.sorted_tables for index in table.indexes]
+        ddl += [CreateIndex(index, if_not_exists=True) for index in sorted(indexes, key=lambda index: str(index.name))]
+    return [str(one.compile(dialect=known)).strip() for one in ddl]
 
 
 def _use_wal(engine: Engine) -> None:

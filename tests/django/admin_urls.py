@@ -1,0 +1,8 @@
+"""A project that mounts none of our URLs."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import path
+
+urlpatterns = [path("admin/", admin.site.urls)]
