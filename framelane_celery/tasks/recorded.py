@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from celery import Task
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject
 from celery.utils import uuid
 from kombu.exceptions import OperationalError
 from pydantic import BaseModel
@@ -239,8 +239,8 @@ class RecordedTask(Task):
             if wakeups.mends_of(request):
                 mend(self, request, args, kwargs)
             return self.begin_run(args, kwargs)
-        except Ignore as ignore:  # Celery writes its traceback out twice, which is a third of what a run costs
-            raise ignore.with_traceback(None) from None
+        except (Ignore, Reject) as told:  # Celery writes its traceback out twice, which is a third of what a run costs
+            raise told.with_traceback(None) from None
 
     def on_replace(self, sig: Any) -> Any:
         """``replace()``: the record waits for whoever takes over the id, or the body runs again."""

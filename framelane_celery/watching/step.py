@@ -22,6 +22,7 @@ from framelane_celery.room import room_of
 from framelane_celery.routing import default_routes, parse_routes
 from framelane_celery.settings import settings_of
 from framelane_celery.tasks.routes import routes_of
+from framelane_celery.watching.ignored import shorten
 from framelane_celery.watching.unknown import resend_unknown
 from framelane_celery.watching.watcher import Watcher
 
@@ -39,9 +40,17 @@ class WatcherStep(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **kwargs: Any) -> None:
         super().__init__(worker, **kwargs)
         self.watcher: Watcher | None = None
+        self._app = worker.app
         build_models()  # before the pool and our threads are there
         default_routes()
         _install_queues(worker.app)
+        signals.worker_process_init.connect(self._on_process_init)
+
+    def _on_process_init(self, **kwargs: Any) -> None:
+        """In each pool process, once Celery has made its tracers."""
+        for task in tasks_of_ours(self._app):
+            if task.__trace__ is not None:
+                shorten(task)
 
     def start(self, worker: Any) -> None:
         self._worker = worker
@@ -128,16 +137,19 @@ def _install_queues(app: Any) -> None:
 
     Raises: SettingsError.
     """
-    from framelane_celery.tasks import RecordedTask
-
     settings = settings_of(app)
     queues.refuse_unknown(app, settings.routes, "routes")
     tasks = {}
-    for name, task in app.tasks.items():
-        if isinstance(task, RecordedTask):
-            tasks[name] = routes_of(app, settings, name)
-            queues.refuse_unknown(app, parse_routes(task.routes), f"{name}: routes")
+    for task in tasks_of_ours(app):
+        tasks[task.name] = routes_of(app, settings, task.name)
+        queues.refuse_unknown(app, parse_routes(task.routes), f"{task.name}: routes")
     queues.serve_retry_queues(app, settings, tasks)
+
+
+def tasks_of_ours(app: Any) -> list[Any]:
+    from framelane_celery.tasks import RecordedTask
+
+    return [task for task in app.tasks.values() if isinstance(task, RecordedTask)]
 
 
 def sends_task_events(dispatcher: Any) -> bool:
