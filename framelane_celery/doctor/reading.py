@@ -133,10 +133,12 @@ def _misplaced(app: Celery) -> Iterator[str]:
         return
     django = getattr(sys.modules.get("django.conf"), "settings", None)
     if django is not None and django.configured:
-        yield from (f"Django's {name}" for name in ("CELERY_FRAMELANE", "FRAMELANE") if hasattr(django, name))
-    else:
-        names = ("FRAMELANE", "CELERY_FRAMELANE", "celery_framelane")
-        yield from (name for name in names if app.conf.get(name) is not None)
+        found = [f"Django's {name}" for name in ("CELERY_FRAMELANE", "FRAMELANE") if hasattr(django, name)]
+        if found:
+            yield from found
+            return
+    names = ("FRAMELANE", "CELERY_FRAMELANE", "celery_framelane")
+    yield from (name for name in names if app.conf.get(name) is not None)
 
 
 def overrides_of(app: Celery) -> Iterator[Override]:
