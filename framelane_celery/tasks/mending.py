@@ -52,9 +52,11 @@ def _mend(task: RecordedTask, request: Context, args: Sequence[Any], kwargs: Map
     if record is None or not record.is_over or task.backend.get_state(request.id) != PROGRESS:
         return False
     state, result = _end_of(task, record, args, kwargs)
-    if state is not None:
-        task.backend.store_result(request.id, result, state, request=request)
-    logger.warning("%s[%s]: a late PROGRESS had covered its end, which is now %s", task.name, request.id, state)
+    if state is None:
+        logger.error("%s[%s]: a late PROGRESS covers its end, which only its run knew", task.name, request.id)
+        return False
+    task.backend.store_result(request.id, result, state, request=request)
+    logger.warning("%s[%s]: a late PROGRESS had covered its end: %s again", task.name, request.id, state)
     return False
 
 

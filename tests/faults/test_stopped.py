@@ -75,11 +75,16 @@ def _stop_and_continue(name: str, point: str, folder: Path) -> Outcome:
 
 STOPS = [
     Scene(f"{name}, {point}", _stop_and_continue, (name, point))
-    for name, point in (("redis", "seen"), ("redis", "decide:before"), ("redis", "shown:within"), ("rabbitmq", "seen"))
+    for name, point in (
+        ("redis", "seen"),
+        ("redis", "decide:before"),
+        ("redis", "shown:within"),
+        ("rabbitmq", "decide:before"),
+    )
 ]
 MORE_STOPS = [
     Scene(f"{name}, {point}", _stop_and_continue, (name, point))
-    for name, point in (("redis", "decide:after"), ("rabbitmq", "decide:before"), ("rabbitmq", "decide:after"))
+    for name, point in (("redis", "decide:after"), ("rabbitmq", "seen"), ("rabbitmq", "decide:after"))
 ]
 
 

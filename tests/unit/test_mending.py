@@ -155,7 +155,7 @@ def test_a_plain_task_s_result_is_known_to_its_run_alone(
 ) -> None:
     put(app, room, task="plain")
     assert mend(app, "plain").state == PROGRESS
-    assert "a late PROGRESS had covered its end, which is now None" in caplog.text
+    assert "a late PROGRESS covers its end, which only its run knew" in caplog.text
 
 
 def test_a_mend_is_no_wake_up(app: Celery) -> None:
