@@ -28,7 +28,7 @@ from framelane_celery.errors import (
     TransportError,
 )
 from framelane_celery.models import Job, JobRequest, RenderRequest, invalid_arguments
-from framelane_celery.monitoring import PROGRESS, progress_meta
+from framelane_celery.monitoring import PROGRESS, progress_meta, tracing
 from framelane_celery.records import JobKind, Outcome, Record
 from framelane_celery.room import SpendClaim, stored
 from framelane_celery.routing import Hold
@@ -157,7 +157,9 @@ class JobRun(WorkerRun):
     def _post(self) -> Job:
         request = json.loads(self.record.request or "{}")
         key = self.record.idempotency_key(self.settings.namespace or "")
-        submitted = self.client.submit(request["path"], request["body"].encode(), key)
+        with tracing.submitting(self.record) as span:
+            submitted = self.client.submit(request["path"], request["body"].encode(), key)
+            tracing.accepted(span, submitted.job.id)
         if not submitted.is_replay:
             return submitted.job
         try:  # a replay may show the state of long ago (framelane_api.md §9)
@@ -236,7 +238,6 @@ class JobRun(WorkerRun):
         self._show_and_move(fail)
         if self.record.until == "running":
             raise error_of(self.record) from error
-        logger.info("%s[%s]: %s: until %s", self.task.name, self.record.id, failure["code"], self.record.until)
         raise Ignore(f"until {self.record.until}: {failure['code']}")
 
     def _hold_ends_at(self, code: str) -> float | None:
@@ -270,6 +271,7 @@ class JobRun(WorkerRun):
 
     def _finish(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         record, outcome = self.record, self.record.outcome
+        tracing.waited(record)
         result = None
         if outcome == "completed":
             with self.user_code():

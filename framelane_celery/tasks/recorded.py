@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from framelane_celery import records, wakeups
 from framelane_celery.errors import DuplicateTask, FramelaneError
 from framelane_celery.models import JobRequest
+from framelane_celery.monitoring import told, tracing
 from framelane_celery.queues import head_start_s
 from framelane_celery.records import JobKind, Record
 from framelane_celery.room import Room, move, room_of
@@ -140,6 +141,8 @@ class RecordedTask(Task):
             task=self.name,
             call=call.to_text(),
             digest=wakeups.digest_of(call),
+            queue=call.options.get("queue"),
+            trace=tracing.carrier(),
             until="start" if at_once else "instant",
             due_at=now + settings.resend_after_s if at_once else due_at,
             created_at=now,
@@ -161,6 +164,7 @@ class RecordedTask(Task):
         """Write the record once. What is returned has to be published; None: nothing new happens."""
         there = room.create(record)
         if there is None:
+            told(room.namespace, None, record, record.created_at)
             return record if at_once else None
         run = _run_of(parent, record.id)
         if there.until == "replacing" or run is not None:

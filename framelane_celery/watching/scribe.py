@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from celery import states
-from celery.exceptions import TaskRevokedError
 
 from framelane_celery import records, wakeups
 from framelane_celery.errors import NotFound
@@ -150,7 +149,6 @@ class Scribe:
         moved = watcher.move(record.id, fail, known=record)
         if moved is None:
             return False
-        logger.info("%s[%s]: %s: until %s", record.task, record.id, (moved.failure or {}).get("code"), moved.until)
         if moved.until == "start":
             watcher.publish(moved)
         return True
@@ -202,7 +200,6 @@ class Scribe:
         told = {"terminated": False, "signum": None, "expired": reason == "expired"}
         self._watcher.announce("task-revoked", record.id, told)
         self._watcher.move(record.id, lambda old, now: records.end(old, now=now))
-        logger.info("%s[%s]: %s", record.task, record.id, TaskRevokedError(reason))
 
     def _backend(self, record: Record):  # type: ignore[no-untyped-def]
         task = self._watcher.app.tasks.get(record.task)

@@ -21,6 +21,7 @@ from celery.worker.request import Request
 
 from framelane_celery import records
 from framelane_celery.errors import RoomError
+from framelane_celery.monitoring import told
 from framelane_celery.records import ForeignRecord, Record
 from framelane_celery.room import move, room_of
 from framelane_celery.settings import settings_of
@@ -72,7 +73,8 @@ class _Unknown:
         moved = move(room, task_id, lambda old, now: records.misdelivered(old, step=step, now=now))
         if moved is None and step == 0 and (now := room.read(task_id))[0] is None:
             moved = _record_of(app, name, message, now[1])
-            room.create(moved)
+            if room.create(moved) is None:
+                told(room.namespace, None, moved, now[1])
         if moved is None:
             logger.debug("%s[%s]: not known here, and stale: step %d", name, task_id, step)
         elif name not in self._told:
