@@ -19,10 +19,13 @@ from framelane_celery.room.inspect import RoomState, Store, open_store, options_
 from framelane_celery.settings import settings_of
 
 try:
+    from prometheus_client import CollectorRegistry
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
     from prometheus_client.registry import Collector as Base
 except ImportError as error:
     raise SettingsError("metrics need prometheus_client: pip install 'framelane-celery[metrics]'") from error
+
+__all__ = ["Collector", "CollectorRegistry", "families_of"]
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -125,7 +128,9 @@ def families_of(counts: Mapping[str, float], namespace: str) -> Iterator[Metric]
         found.setdefault(name, {})[tuple(labels)] = number
     for name, metric in COUNTERS.items():
         family = CounterMetricFamily(PREFIX + name, metric.help, labels=[NAMESPACE, *metric.labels])
-        at_zero = {(value,): 0.0 for value in metric.always} if metric.labels else {(): 0.0}
+        at_zero: dict[tuple[str, ...], float] = (
+            {(value,): 0.0 for value in metric.always} if metric.labels else {(): 0.0}
+        )
         for labels, number in sorted({**at_zero, **found.get(name, {})}.items()):
             if len(labels) == len(metric.labels):
                 family.add_metric([namespace, *labels], number)

@@ -36,24 +36,27 @@ def serve(app: Celery, port: int, host: str = "127.0.0.1") -> Serving:
 
     Raises: SettingsError, if prometheus_client is missing; OSError, if the port is taken.
     """
-    from prometheus_client import CollectorRegistry, start_http_server
+    registry = _registry_of(app)
+    from prometheus_client import start_http_server
 
-    from framelane_celery.metrics.collector import Collector
-
-    registry = CollectorRegistry()
-    registry.register(Collector(app))
     return Serving(*start_http_server(port, addr=host, registry=registry))
 
 
 def text(app: Celery) -> str:
     """What a scrape would read. Raises: SettingsError, if prometheus_client is missing."""
-    from prometheus_client import CollectorRegistry, generate_latest
+    registry = _registry_of(app)
+    from prometheus_client import generate_latest
 
-    from framelane_celery.metrics.collector import Collector
-
-    registry = CollectorRegistry()
-    registry.register(Collector(app))
     return generate_latest(registry).decode()
+
+
+def _registry_of(app: Celery) -> Any:
+    """The app's metrics alone: what the process itself has in prometheus_client's registry is its own affair."""
+    from framelane_celery.metrics import collector
+
+    registry = collector.CollectorRegistry()
+    registry.register(collector.Collector(app))
+    return registry
 
 
 def expose(app: Celery, settings: FramelaneSettings) -> None:
