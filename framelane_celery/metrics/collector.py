@@ -128,10 +128,7 @@ def families_of(counts: Mapping[str, float], namespace: str) -> Iterator[Metric]
         found.setdefault(name, {})[tuple(labels)] = number
     for name, metric in COUNTERS.items():
         family = CounterMetricFamily(PREFIX + name, metric.help, labels=[NAMESPACE, *metric.labels])
-        at_zero: dict[tuple[str, ...], float] = (
-            {(value,): 0.0 for value in metric.always} if metric.labels else {(): 0.0}
-        )
-        for labels, number in sorted({**at_zero, **found.get(name, {})}.items()):
+        for labels, number in sorted({**metric.at_zero, **found.get(name, {})}.items()):
             if len(labels) == len(metric.labels):
                 family.add_metric([namespace, *labels], number)
         yield family

@@ -16,6 +16,10 @@ class Metric(NamedTuple):
     always: tuple[str, ...] = ()
     """Values of its one label that are told at 0 too: of what begins at 1, Prometheus sees no increase."""
 
+    @property
+    def at_zero(self) -> dict[tuple[str, ...], float]:
+        return {(value,): 0.0 for value in self.always} if self.labels else {(): 0.0}
+
 
 SOURCES: Final = ("hint", "long_poll", "sweep", "read", "deadline", "repair")
 """What tells of a job's end: `watching.plan.Source`."""
