@@ -153,7 +153,7 @@ def _number(request: Context, name: str) -> int:
 def publish(app: Celery, record: Record, **plumbing: Any) -> AsyncResult:
     """Send the wake-up of a record's present step. ``plumbing``: a producer, a connection, how to retry."""
     call = Call.from_text(record.call)
-    headers = {**(call.options.get("headers") or {}), **tracing.headers_of(record.trace)}
+    headers = tracing.with_trace(call.options.get("headers") or {}, record.trace)
     options = {**call.options, **plumbing, "headers": header_for(record.step, headers)}
     if record.retry_queue is not None:
         options = {name: value for name, value in options.items() if name not in ("exchange", "routing_key")}

@@ -22,6 +22,10 @@ _BAGGAGE: Final = "baggage"
 """Both libraries' header of that name; its items are a list, separated by commas."""
 
 
+Trace = Mapping[str, Mapping[str, str]]
+"""Headers by library."""
+
+
 def _is_traced(name: str) -> Any:
     """A tracing library's module, if this process has imported it."""
     return sys.modules.get(name)
@@ -58,17 +62,20 @@ def _sentry_headers() -> dict[str, str]:
 # --- where its messages are published ----------------------------------------------------------------------------
 
 
-def headers_of(trace: Mapping[str, Mapping[str, str]] | None) -> dict[str, str]:
+def with_trace(headers: Mapping[str, Any], trace: Trace | None) -> dict[str, Any]:
     """Message headers that continue a record's trace, for workers that read them, whoever publishes."""
-    headers: dict[str, str] = {}
+    ours: dict[str, str] = {}
     for one in (trace or {}).values():
         for name, value in one.items():
-            headers[name] = f"{headers[name]},{value}" if name == _BAGGAGE and name in headers else value
-    return headers
+            ours[name] = f"{ours[name]},{value}" if name == _BAGGAGE and name in ours else value
+    if _SENTRY not in (trace or {}):
+        return {**headers, **ours}
+    # Sentry reads an inner dict, which Celery then takes for all custom headers (celery issue 4875).
+    return {**headers, **ours, "headers": {**headers, **(headers.get("headers") or {}), **ours}}
 
 
 @contextmanager
-def continued(trace: Mapping[str, Mapping[str, str]] | None) -> Iterator[None]:
+def continued(trace: Trace | None) -> Iterator[None]:
     """Go on with a record's trace, unless one goes on here: instrumentations write what is current into messages."""
     with ExitStack() as stack:
         if trace and _OTEL in trace and _is_traced("opentelemetry.trace") is not None:
