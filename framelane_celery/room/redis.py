@@ -196,8 +196,9 @@ class RedisRoom:
     ) -> tuple[Any, list[tuple[str, Any]]]:
         answer = self._run("page", [key], what, limit, last, score, int(lean))
         pairs = zip(answer[3::2], answer[4::2], strict=True)
-        rows = [(id.decode("utf-8", "surrogateescape"), row) for id, row in pairs]
-        return answer[:3], [(id, partial(_load, id, row)) for id, row in rows]
+        load = _load_lean if lean else _load
+        ids = ((id.decode("utf-8", "surrogateescape"), row) for id, row in pairs)
+        return answer[:3], [(id, partial(load, id, row)) for id, row in ids]
 
     def task_of(self, job_id: str) -> str | None:
         with self._reaching():
@@ -347,6 +348,12 @@ def _load(task_id: str, row: Sequence[bytes | None]) -> Record:
         )
     except ValueError as error:
         raise ForeignRecord(f"record {task_id} is not one of framelane_celery's, or of another version") from error
+
+
+def _load_lean(task_id: str, row: bytes) -> Record:
+    """Rebuild a record without its texts. Raises: ForeignRecord."""
+    until, step, version, due_at, state = (line or None for line in row.split(b"\n", 4))
+    return _load(task_id, (until, step, version, due_at, b"", None, state))
 
 
 def _claimed(claim: SlotClaim | SpendClaim | None) -> tuple[str | int | float, ...]:

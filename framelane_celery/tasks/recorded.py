@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from celery import Task
-from celery.exceptions import Ignore, Reject
 from celery.utils import uuid
 from kombu.exceptions import OperationalError
 from pydantic import BaseModel
@@ -239,12 +238,9 @@ class RecordedTask(Task):
         if request.called_directly or request.is_eager or run_of(request) is not None:
             body = functools.partial(self.run if request.is_eager else super().__call__, *args, **kwargs)
             return self.run_in_place(args, kwargs, body)
-        try:
-            if wakeups.mends_of(request):
-                mend(self, request, args, kwargs)
-            return self.begin_run(args, kwargs)
-        except (Ignore, Reject) as told:  # Celery writes its traceback out twice, which is a third of what a run costs
-            raise told.with_traceback(None) from None
+        if wakeups.mends_of(request):
+            mend(self, request, args, kwargs)
+        return self.begin_run(args, kwargs)
 
     def on_replace(self, sig: Any) -> Any:
         """``replace()``: the record waits for whoever takes over the id, or the body runs again."""

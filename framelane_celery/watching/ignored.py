@@ -1,31 +1,39 @@
-"""What a pool process tells the worker of a run that ended without an end: as little as Celery needs.
+"""What a pool process makes of a run that ends without an end: as little as Celery needs.
 
-Celery pickles the traceback of ``Ignore`` and ``Reject`` for the main process, which does not look at it: 30 kB since
-Python 3.11, for the positions in the code of Celery's own tracer. So long a message is read in pieces; if the broker's
-connection is lost between two of them, Celery forgets the first ones (``hub.reset`` in ``celery/worker/loops.py``, and
-``_recv_message`` in ``celery/concurrency/asynpool.py``), takes what is left in the pipe for other messages, and never
-gives that process a task again. What is shorter than a pipe's atomic write (4,096 bytes) is read at once.
+Celery copies the traceback of ``Ignore`` and ``Reject`` twice, formats it twice and pickles it for the main process,
+which does not look at it. Since Python 3.11 that is 30 kB, for the positions in the code of Celery's own tracer, and a
+tenth of what a run costs. And so long a message is read in pieces; if the broker's connection is lost between two of
+them, Celery forgets the first ones (``hub.reset`` in ``celery/worker/loops.py``, and ``_recv_message`` in
+``celery/concurrency/asynpool.py``), takes what is left in the pipe for other messages, and never gives that process a
+task again. What is shorter than a pipe's atomic write (4,096 bytes) is read at once.
 """
 
 from __future__ import annotations
 
-import functools
+import sys
+from types import TracebackType
 from typing import Any
 
-from celery import states
+from celery import Celery, states
+from celery.app import trace
 
 WITHOUT_END = (states.IGNORED, states.REJECTED)
 
 
-def shorten(task: Any) -> None:
-    """Have a task's tracer, which Celery has made in this process, leave away the traceback of what has no end."""
-    trace = task.__trace__
+class BriefInfo(trace.TraceInfo):
+    """Celery makes one of these before it asks for the traceback: so this is where that can become a short one."""
 
-    @functools.wraps(trace)
-    def shortened(*args: Any, **kwargs: Any) -> Any:
-        answer = trace(*args, **kwargs)  # (result or ExceptionInfo, info, runtime, text)
-        if answer[1] is not None and answer[1].state in WITHOUT_END:
-            answer[0].tb = None
-        return answer
+    __slots__ = ()
 
-    task.__trace__ = shortened
+    def __init__(self, state: str, retval: Any = None) -> None:
+        super().__init__(state, retval)
+        if state in WITHOUT_END:
+            here = sys._getframe()
+            retval.__traceback__ = TracebackType(None, here, here.f_lasti, here.f_lineno)
+            retval.__cause__ = None  # which makes the context one that is not shown
+
+
+def shorten(app: Celery, task: Any, node: str | None) -> None:
+    """Make the task's tracer anew, as Celery has made it for this process (``process_initializer`` in
+    ``celery/concurrency/prefork.py``). By the module's name, since Sentry replaces the maker."""
+    task.__trace__ = trace.build_tracer(task.name, task, app.loader, node, app=app, Info=BriefInfo)

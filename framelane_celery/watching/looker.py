@@ -83,8 +83,9 @@ class Looker:
         is_hinted = self._watcher.now() - self._plan.last_hint_at < HINTED_LATELY_S
         if now - self._fed_at >= (FEED_HINTED_S if is_hinted else FEED_S):
             self._fed_at = now
-            self._feed(now + 1.0)
-            self._adopt(now + 1.0)
+            # Adopting comes first, since no sweep starts before: a page of the feed is enough meanwhile.
+            self._feed(now + (1.0 if self._adopting is None else 0.1))
+            self._adopt(time.monotonic() + 1.0)
         self.send()
         if now - self._told_at > TELL_ENDS_S:
             self._told_at = now

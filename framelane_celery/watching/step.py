@@ -41,7 +41,7 @@ class WatcherStep(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **kwargs: Any) -> None:
         super().__init__(worker, **kwargs)
         self.watcher: Watcher | None = None
-        self._app = worker.app
+        self._app, self._node = worker.app, worker.hostname
         build_models()  # before the pool and our threads are there
         default_routes()
         _install_queues(worker.app)
@@ -51,8 +51,7 @@ class WatcherStep(bootsteps.StartStopStep):
     def _on_process_init(self, **kwargs: Any) -> None:
         """In each pool process, once Celery has made its tracers."""
         for task in tasks_of_ours(self._app):
-            if task.__trace__ is not None:
-                shorten(task)
+            shorten(self._app, task, self._node)
 
     def start(self, worker: Any) -> None:
         self._worker = worker

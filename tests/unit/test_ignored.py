@@ -28,7 +28,7 @@ def said(error: Exception | None, *, is_shortened: bool) -> tuple[Any, int]:
         task = app.tasks["one"]
         task.__trace__ = build_tracer(task.name, task, app.loader, "here", app=app)
         if is_shortened:
-            shorten(task)
+            shorten(app, task, "here")
         answer = task.__trace__("id", (), {}, {"id": "id", "is_eager": False, "delivery_info": {}})
         return answer, len(pickle.dumps((2, (1, 0, (True, (1, answer[0], answer[2])), 12))))
 
