@@ -25,6 +25,6 @@ class LineTransport(Transport):
 sentry_sdk.init(
     dsn="http://key@127.0.0.1:9/1",
     transport=LineTransport,
-    traces_sample_rate=1.0,
+    traces_sample_rate=float(rate) if (rate := os.environ.get("TEST_RATE", "1")) else None,
     integrations=[CeleryIntegration()],
 )

@@ -76,6 +76,17 @@ def test_one_trace(make_stack: MakeStack, server: FramelaneServer, view: None) -
         assert sorted(counted) == ["montage", "montage", "note", "render", "render"]
 
 
+def test_one_trace_where_only_errors_are_told(make_stack: MakeStack, server: FramelaneServer, view: None) -> None:
+    """Without `traces_sample_rate`, Sentry writes whatever is current into each message, the watcher's too."""
+    stack = make_stack("redis", server)
+    with sentried(stack, TEST_RATE=""), sentry_sdk.isolation_scope():
+        sentry_sdk.continue_trace({})  # as for each request of a site
+        trace_id = str(sentry_sdk.get_traceparent()).partition("-")[0]
+        chain(render(stack), stack.sig("fail")).apply_async().get(timeout=60, propagate=False)
+        wait_for(lambda: items(stack, "event"))
+    assert [event["contexts"]["trace"]["trace_id"] for event in items(stack, "event")] == [trace_id]
+
+
 def test_expected_failures_are_no_alarm(make_stack: MakeStack, server: FramelaneServer) -> None:
     """A job that failed, was retried, timed out or became a dead letter; the unexpected one is told once."""
     routes = [{"code": "internal", "action": "retry", "max_attempts": 2, "backoff_s": 0.1}]
