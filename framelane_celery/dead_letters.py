@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 
 from framelane_celery import records, wakeups
 from framelane_celery.errors import DuplicateTask, FramelaneError, InvalidArguments, RoomError
-from framelane_celery.monitoring import told
+from framelane_celery.monitoring import say, told
 from framelane_celery.queues import dead_letter_queue_of
 from framelane_celery.records import FORMAT, ForeignRecord, Record, dump_state, load_record
 from framelane_celery.room import TOMBSTONE_S, Room, move, room_of
@@ -299,15 +299,13 @@ def replay_letter(self: Any, letter_id: str, step: int, **headline: Any) -> None
     try:
         letter = find(room_of(self.app, settings_of(self.app)), letter_id)
         if letter.outcome == "outcome_unknown":
-            logger.warning("%s[%s]: a job may exist: it waits for an operator", letter.task, letter_id)
+            say(logger.warning, letter, "a job may exist: it waits for an operator")
             return
         if not letter.has_arguments:
-            logger.warning("%s[%s]: its arguments are lost: it waits for an operator", letter.task, letter_id)
+            say(logger.warning, letter, "its arguments are lost: it waits for an operator")
             return
         if letter.replays:
-            logger.warning(
-                "%s[%s] was replayed and is dead again: it waits for an operator", headline.get("task"), letter_id
-            )
+            say(logger.warning, letter, "it was replayed and is dead again: it waits for an operator")
             return
         done = replay(self.app, letter_id, step=step)
     except NoSuchLetter as error:
@@ -315,4 +313,4 @@ def replay_letter(self: Any, letter_id: str, step: int, **headline: Any) -> None
     except RoomError as error:
         raise Reject(str(error), requeue=True) from error
     else:
-        logger.info("%s[%s] is replayed as %s", headline.get("task"), letter_id, done.task_id)
+        say(logger.info, letter, "replayed as %s", done.task_id)

@@ -6,15 +6,13 @@ that write without it), by the process that made it. Renewed leases and reported
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime
 from typing import Final
 
 from framelane_celery.counting import count, timed
 from framelane_celery.errors import CODE_TO_ERROR
+from framelane_celery.monitoring.log import write
 from framelane_celery.records import Record
-
-logger = logging.getLogger("framelane_celery.transitions")
 
 OTHER: Final = "other"
 NONE: Final = "none"
@@ -37,7 +35,7 @@ def told(namespace: str, old: Record | None, new: Record, now: float) -> None:
     if old is not None:
         _count(namespace, old, new, now)
     if is_told(old, new):
-        _log(old, new)
+        write(old, new)
 
 
 def is_told(old: Record | None, new: Record) -> bool:
@@ -45,47 +43,6 @@ def is_told(old: Record | None, new: Record) -> bool:
     return old is None or (old.until, old.step, old.ending, old.outcome) != (
         new.until, new.step, new.ending, new.outcome,
     )  # fmt: skip
-
-
-# --- the log -----------------------------------------------------------------------------------------------------
-
-
-def _log(old: Record | None, new: Record) -> None:
-    is_bad = new.is_letter and (old is None or not old.is_letter)
-    level = logging.WARNING if is_bad else logging.INFO
-    if logger.isEnabledFor(level):
-        extra = {
-            "task_id": new.id,
-            "task_name": new.task,
-            "job_id": _job_id(old, new),
-            "account": new.account,
-            "attempt": new.attempt,
-            "was": None if old is None else old.until,
-            "until": new.until,
-            "code": _code(new),
-        }
-        logger.log(level, "%s[%s]: %s", new.task, new.id, _text(old, new, extra["job_id"]), extra=extra)
-
-
-def _job_id(old: Record | None, new: Record) -> str | None:
-    """Of a failed attempt, its job's: the next one has none yet."""
-    return new.job_id or (old.job_id if old is not None else None)
-
-
-def _code(new: Record) -> str | None:
-    return None if new.outcome == "completed" else (new.failure or {}).get("code") or new.ending
-
-
-def _text(old: Record | None, new: Record, job_id: object) -> str:
-    """For the eye: "job -> instant: internal, job render_…, attempt 2"."""
-    moved = f"{'called' if old is None else old.until} -> {new.until}"
-    said = [_code(new) or new.outcome, f"job {job_id}" if job_id else None]
-    said.append(f"attempt {new.attempt}" if new.attempt > 1 else None)
-    details = ", ".join(str(part) for part in said if part)
-    return f"{moved}: {details}" if details else moved
-
-
-# --- counts ------------------------------------------------------------------------------------------------------
 
 
 def _count(namespace: str, old: Record, new: Record, now: float) -> None:

@@ -11,7 +11,7 @@ from celery.exceptions import Ignore
 
 from framelane_celery import records, wakeups
 from framelane_celery.counting import count
-from framelane_celery.monitoring import told, tracing
+from framelane_celery.monitoring import say, told, tracing
 from framelane_celery.queues import head_start_s
 from framelane_celery.records import ForeignRecord, Record
 from framelane_celery.room import SlotClaim, move, stored
@@ -61,7 +61,7 @@ def begin(run: WorkerRun) -> tuple[Record, float]:
 
 def drop(task: RecordedTask, request: Context, why: str) -> NoReturn:
     """End a run that is not, or no longer, the record's."""
-    logger.debug("%s[%s]: message dropped: %s", task.name, request.id, why)
+    say(logger.debug, request, "message dropped: %s", why)
     count("drops", namespace=task.settings.namespace or "")
     raise Ignore(why)
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from framelane_celery import records, wakeups
 from framelane_celery.errors import DuplicateTask, FramelaneError
 from framelane_celery.models import JobRequest
-from framelane_celery.monitoring import told, tracing
+from framelane_celery.monitoring import say, told, tracing
 from framelane_celery.queues import head_start_s
 from framelane_celery.records import JobKind, Record
 from framelane_celery.room import Room, move, room_of
@@ -153,7 +153,7 @@ class RecordedTask(Task):
         except FramelaneError as error:
             if parent is None:
                 raise
-            logger.error("%s[%s]: no record was written, the message alone goes out: %s", self.name, task_id, error)
+            say(logger.error, record, "no record was written, the message alone goes out: %s", error)
             to_publish = record
         if to_publish is None:
             return None
@@ -188,7 +188,7 @@ class RecordedTask(Task):
             )
             if parent is None:
                 raise DuplicateTask(message, record.id)
-            logger.error("%s[%s]: %s; the first one stands", self.name, record.id, message)
+            say(logger.error, record, "%s; the first one stands", message)
         return None
 
     def _publish(self, record: Record, options: Mapping[str, Any], *, in_task: bool) -> AsyncResult | None:
@@ -196,12 +196,12 @@ class RecordedTask(Task):
         try:
             return wakeups.publish(self.app, record, result_cls=self.AsyncResult, **plumbing)
         except OperationalError as error:  # the broker is away: the watcher sends it again
-            logger.warning("%s[%s]: not published, the watcher will: %s", self.name, record.id, error)
+            say(logger.warning, record, "not published, the watcher will: %s", error)
         except Exception:
             if not in_task:
                 self.room.forget(record)  # the call fails in the caller, so nothing of it may stay
                 raise
-            logger.exception("%s[%s]: could not be published", self.name, record.id)
+            say(logger.exception, record, "could not be published")
         return None
 
     def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Any:

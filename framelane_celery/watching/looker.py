@@ -19,6 +19,7 @@ from framelane_celery.client import FramelaneClient
 from framelane_celery.counting import count, timed
 from framelane_celery.errors import ApiError, FramelaneError, InternalError, NotFound, RateLimited, RoomError
 from framelane_celery.models import Job
+from framelane_celery.monitoring import about
 from framelane_celery.orphans import GONE_AFTER_S
 from framelane_celery.records import JobKind, Record
 from framelane_celery.room import Ends, Place
@@ -250,4 +251,5 @@ def _is_refused(error: Exception | None) -> bool:
 
 def _tell_trouble(job: Watched, error: Exception) -> None:
     level = logging.WARNING if job.failures in (1, 10) else logging.INFO
-    logger.log(level, "job %s could not be read (%d times): %s", job.job_id, job.failures, error)
+    extra = about(None, job.task_id, job.job_id)
+    logger.log(level, "job %s could not be read (%d times): %s", job.job_id, job.failures, error, extra=extra)

@@ -15,7 +15,7 @@ from celery import states
 
 from framelane_celery import records, wakeups
 from framelane_celery.errors import NotFound
-from framelane_celery.monitoring import PROGRESS, progress_meta
+from framelane_celery.monitoring import PROGRESS, progress_meta, say
 from framelane_celery.records import ForeignRecord, Outcome, Record
 from framelane_celery.tasks.routes import end_of_job
 from framelane_celery.watching import looks
@@ -171,8 +171,8 @@ class Scribe:
                 self._backend(record).store_result(record.id, meta, PROGRESS, request=context)
             call = wakeups.Call.from_text(record.call)
             keep_chords_alive(self._backend(record), groups_of(call._asdict()))
-        except Exception:  # only for the eye: what is decided must not wait for it
-            logger.exception("%s[%s]: the result backend did not take PROGRESS", record.task, record.id)
+        except Exception:  # noqa: BLE001 - only for the eye: what is decided must not wait for it
+            say(logger.exception, record, "the result backend did not take PROGRESS")
             return False
         there, _ = self._watcher.room.read(record.id)
         if self._watcher.token is None or there is None or there.step != record.step:  # it was stopped meanwhile

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import framelane_celery
 from framelane_celery import records
-from framelane_celery.monitoring import told, transitions
+from framelane_celery.monitoring import log, told, transitions
 from framelane_celery.monitoring.transitions import action_of, code_label, job_ended_at
 from framelane_celery.records import Record
 from framelane_celery.routing import DeadLetter, Decision, Fail, Hold, Retry
@@ -99,12 +101,12 @@ def test_what_says_nothing_new_is_no_line(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_no_more_is_done_where_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transitions.logger, "level", logging.ERROR)
-    monkeypatch.setattr(transitions, "_text", None)
-    transitions.logger.manager._clear_cache()  # type: ignore[attr-defined]
+    monkeypatch.setattr(log.logger, "level", logging.ERROR)
+    monkeypatch.setattr(log, "_text", None)
+    log.logger.manager._clear_cache()  # type: ignore[attr-defined]
     told("shop", NEW, begun(), 2.0)
     monkeypatch.undo()
-    transitions.logger.manager._clear_cache()  # type: ignore[attr-defined]
+    log.logger.manager._clear_cache()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -121,3 +123,18 @@ def test_a_code_is_a_label_only_if_it_is_known(code: str | None, label: str) -> 
 )
 def test_when_a_job_ended(completed_at: object, instant: float | None) -> None:
     assert job_ended_at(replace(NEW, job={"completed_at": completed_at})) == instant
+
+
+def test_every_line_about_a_task_has_its_ids() -> None:
+    """ "%s[%s]" is how they begin, as Celery's own do: `say` begins them so, and says which task in ``extra``."""
+    package = Path(framelane_celery.__file__).parent
+    by_hand = [path.name for path in package.rglob("*.py") if '"%s[%s]' in path.read_text()]
+    assert sorted(by_hand) == ["log.py"]
+
+
+def test_a_line_is_that_of_who_says_it(caplog: pytest.LogCaptureFixture) -> None:
+    log.say(log.logger.warning, replace(NEW, job_id="render_1"), "left alone: %s", "why")
+    (line,) = caplog.records
+    assert line.getMessage() == "framelane.render[t1]: left alone: why"
+    assert (line.task_id, line.task_name, line.job_id) == ("t1", "framelane.render", "render_1")  # type: ignore[attr-defined]
+    assert line.funcName == "test_a_line_is_that_of_who_says_it"
