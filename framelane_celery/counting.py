@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Final
 
 from framelane_celery.errors import FramelaneError
@@ -26,6 +27,7 @@ Counts = Mapping[str, float]
 """Numbers by `key_of`."""
 
 
+@lru_cache(4096)
 def key_of(name: str, *labels: str) -> str:
     """A count's key: its name and the values of its labels, as JSON."""
     return json.dumps([name, *labels], ensure_ascii=False, separators=(",", ":"))
@@ -61,7 +63,7 @@ class _Tally:
 
 
 _tally = _Tally()
-os.register_at_fork(after_in_child=_tally.begin_anew)
+os.register_at_fork(after_in_child=lambda: _tally.begin_anew())
 
 
 def tell_to(namespace: str, teller: Callable[[Counts], None]) -> None:

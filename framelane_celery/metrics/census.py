@@ -28,7 +28,10 @@ REST: Final = 5.0
 """For how many times as long as a census takes, none is made after it."""
 
 PATIENCE_S: Final = 4.0
-"""How long a scrape waits for a census. Prometheus gives up after 10 s."""
+"""How long a scrape waits for the first census. Prometheus gives up after 10 s."""
+
+BRIEFLY_S: Final = 0.5
+"""How long it waits for a new one, where there is an older one to show."""
 
 DISTINCT_MAX: Final = 40
 """How many queues, and accounts, have labels of their own; those that come later are "other"."""
@@ -101,7 +104,7 @@ class Census:
                 self._thread.start()
             thread = self._thread
         if thread is not None:
-            thread.join(PATIENCE_S)
+            thread.join(PATIENCE_S if self.last is None else BRIEFLY_S)
         return self.last
 
     def _make(self) -> None:

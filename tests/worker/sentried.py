@@ -27,4 +27,5 @@ sentry_sdk.init(
     transport=LineTransport,
     traces_sample_rate=float(rate) if (rate := os.environ.get("TEST_RATE", "1")) else None,
     integrations=[CeleryIntegration()],
+    include_local_variables=False,
 )

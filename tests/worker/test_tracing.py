@@ -131,3 +131,24 @@ def test_two_calls_are_two_traces(make_stack: MakeStack, server: FramelaneServer
     for n in range(2):
         counted = names(of_trace(spans(stack), traces[f"POST {n}"]))
         assert (counted.count("run/framelane.render"), counted.count("run/note")) == (2, 1)
+
+
+def test_no_span_holds_a_secret(make_stack: MakeStack, server: FramelaneServer, view: View) -> None:
+    """No key, no query of a URL, no request; of a task that fails neither."""
+    tracer, _ = view
+    stack = make_stack("redis", server)
+    signed = "https://files.example.com/shoe.mp4?signature=sesame"
+    source = {"elements": [{"type": "video", "source_url": signed}]}
+    with stack.worker("-c", "1", "-I", "tests.worker.traced", **worker_options(stack, "everywhere")):
+        with tracer.start_as_current_span("POST /films"):
+            calls = [
+                stack.sig("framelane.render", source).apply_async(),
+                render(stack, "words of the customer", outcome="fail").apply_async(),
+                (render(stack, "words of the customer") | stack.sig("downloads")).apply_async(),
+            ]
+        for result in calls:
+            result.get(timeout=60, propagate=False)
+        wait_for(lambda: "run/downloads" in names(spans(stack)))
+    text = (stack.folder / "spans").read_text()
+    for secret in ("fl_test_key", "sesame", "signature=", "words of the customer"):
+        assert secret not in text
