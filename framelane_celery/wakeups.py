@@ -107,7 +107,7 @@ def shown(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, str]:
 
 def digest_of(call: Call) -> str:
     """What tells whether the same task id is the same piece of work: the task's name and its arguments."""
-    text = json.dumps([call.task, loads(dumps([call.args, call.kwargs]))], sort_keys=True, default=str)
+    text = json.dumps([call.task, [call.args, call.kwargs]], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -150,9 +150,12 @@ def _number(request: Context, name: str) -> int:
     return int(header.get(name, 0)) if isinstance(header, Mapping) else 0
 
 
-def publish(app: Celery, record: Record, **plumbing: Any) -> AsyncResult:
-    """Send the wake-up of a record's present step. ``plumbing``: a producer, a connection, how to retry."""
-    call = Call.from_text(record.call)
+def publish(app: Celery, record: Record, call: Call | None = None, /, **plumbing: Any) -> AsyncResult:
+    """Send the wake-up of a record's present step.
+
+    ``call``: the record's, if it is at hand; ``plumbing``: a producer, a connection, how to retry.
+    """
+    call = call or Call.from_text(record.call)
     headers = tracing.with_trace(call.options.get("headers") or {}, record.trace)
     options = {**call.options, **plumbing, "headers": header_for(record.step, headers)}
     if record.retry_queue is not None:

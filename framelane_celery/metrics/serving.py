@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from framelane_celery.errors import SettingsError
@@ -73,4 +74,5 @@ def expose(app: Celery, settings: FramelaneSettings) -> None:
             "are those of the whole namespace", settings.metrics_port, settings.metrics_host, error.strerror,
         )  # fmt: skip
     else:
+        os.register_at_fork(after_in_child=serving.server.socket.close)  # a pool process must not keep the port
         logger.info("metrics at http://%s:%d/metrics", settings.metrics_host, serving.port)

@@ -157,7 +157,7 @@ class RecordedTask(Task):
             to_publish = record
         if to_publish is None:
             return None
-        return self._publish(to_publish, {**options, "producer": producer}, in_task=parent is not None)
+        return self._publish(to_publish, call, {**options, "producer": producer}, in_task=parent is not None)
 
     def _put(self, room: Room, record: Record, parent: Task | None, *, at_once: bool) -> Record | None:
         """Write the record once. What is returned has to be published; None: nothing new happens."""
@@ -191,10 +191,12 @@ class RecordedTask(Task):
             say(logger.error, record, "%s; the first one stands", message)
         return None
 
-    def _publish(self, record: Record, options: Mapping[str, Any], *, in_task: bool) -> AsyncResult | None:
+    def _publish(
+        self, record: Record, call: wakeups.Call, options: Mapping[str, Any], *, in_task: bool
+    ) -> AsyncResult | None:
         plumbing = {name: options[name] for name in _PLUMBING if options.get(name) is not None}
         try:
-            return wakeups.publish(self.app, record, result_cls=self.AsyncResult, **plumbing)
+            return wakeups.publish(self.app, record, call, result_cls=self.AsyncResult, **plumbing)
         except OperationalError as error:  # the broker is away: the watcher sends it again
             say(logger.warning, record, "not published, the watcher will: %s", error)
         except Exception:

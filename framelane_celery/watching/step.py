@@ -23,7 +23,7 @@ from framelane_celery.room import room_of
 from framelane_celery.routing import default_routes, parse_routes
 from framelane_celery.settings import settings_of
 from framelane_celery.tasks.routes import routes_of
-from framelane_celery.watching.ignored import shorten
+from framelane_celery.watching.brief import shorten
 from framelane_celery.watching.unknown import resend_unknown
 from framelane_celery.watching.watcher import Watcher
 
