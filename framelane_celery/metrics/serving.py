@@ -60,10 +60,10 @@ def _registry_of(app: Celery) -> Any:
     return registry
 
 
-def expose(app: Celery, settings: FramelaneSettings) -> None:
+def expose(app: Celery, settings: FramelaneSettings) -> Serving | None:
     """Answer in this worker, if the settings name a port. What is wrong with that is told, and stops no worker."""
     if settings.metrics_port is None:
-        return
+        return None
     try:
         serving = serve(app, settings.metrics_port, settings.metrics_host)
     except SettingsError as error:
@@ -76,3 +76,5 @@ def expose(app: Celery, settings: FramelaneSettings) -> None:
     else:
         os.register_at_fork(after_in_child=serving.server.socket.close)  # a pool process must not keep the port
         logger.info("metrics at http://%s:%d/metrics", settings.metrics_host, serving.port)
+        return serving
+    return None

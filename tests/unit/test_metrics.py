@@ -289,6 +289,23 @@ def test_a_port_that_is_taken_is_one_warning(app: Celery, caplog: pytest.LogCapt
     assert f"port {app.conf.framelane['metrics_port']} of 127.0.0.1 cannot be used" in line.getMessage()
 
 
+def test_a_process_that_is_forked_later_does_not_keep_the_port(app: Celery) -> None:
+    """A pool process that outlives its worker would else keep the next worker from answering."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    app.conf.framelane = {**app.conf.framelane, "metrics_port": port}
+    serving = metrics.expose(app, settings_of(app))
+    assert serving is not None
+    try:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(serving.server.socket.fileno() != -1)
+        assert os.waitpid(pid, 0)[1] == 0
+    finally:
+        serving.close()
+
+
 def test_without_a_port_nothing_is_imported(tmp_path: Path) -> None:
     code = "import sys, framelane_celery.watching.step; sys.exit('prometheus_client' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
