@@ -31,12 +31,8 @@ SOURCE = f"https://media.example.com/raw.mp4?{QUERY}"
 WORDS = "hushwords: the film that nobody may know of"
 
 
-class Told(dict[str, str]):
-    """What was told, by surface."""
-
-
 @contextmanager
-def full_run(name: str, folder: Path) -> Iterator[tuple[Stack, Told, dict[str, str]]]:
+def full_run(name: str, folder: Path) -> Iterator[tuple[Stack, dict[str, str], dict[str, str]]]:
     with make_server(api_keys=(API_KEY,), webhook_secret=WEBHOOK_SECRET) as server:
         stack = Stack(
             name,
@@ -55,7 +51,7 @@ def full_run(name: str, folder: Path) -> Iterator[tuple[Stack, Told, dict[str, s
         tap = folder / "tap"
         try:
             with mock.patch.dict("os.environ", {TAP: str(tap), **stack.environment()}), _log_of_this_process() as lines:
-                told = Told()
+                told: dict[str, str] = {}
                 with stack.worker("-c", "2", "-E", "-l", "DEBUG", "--include", "tests.security.project") as worker:
                     ids = _run(stack, server, worker, told)
                     _ask(stack, ids, told)
@@ -71,7 +67,7 @@ def body(**metadata: str) -> dict[str, Any]:
     return secret_body(SOURCE, WORDS, **metadata)
 
 
-def _run(stack: Stack, server: FramelaneServer, worker: Worker, told: Told) -> dict[str, str]:
+def _run(stack: Stack, server: FramelaneServer, worker: Worker, told: dict[str, str]) -> dict[str, str]:
     """Everything that can become of a task."""
 
     def render(**metadata: str) -> Any:
@@ -163,7 +159,7 @@ def _errors_of_the_caller(stack: Stack, taken: str) -> str:
     return "\n".join(said)
 
 
-def _ask(stack: Stack, ids: dict[str, str], told: Told) -> None:
+def _ask(stack: Stack, ids: dict[str, str], told: dict[str, str]) -> None:
     """The command line, each command for the eye and as JSON."""
     asked = {
         "waiting": ("waiting",),
@@ -184,7 +180,7 @@ def _ask(stack: Stack, ids: dict[str, str], told: Told) -> None:
             told[f"{name} {' '.join(options)}".strip()] = ran.output
 
 
-def _read(stack: Stack, tap: Path, told: Told) -> None:
+def _read(stack: Stack, tap: Path, told: dict[str, str]) -> None:
     """What is in the services, once the worker has ended."""
     messages = [json.loads(line) for line in tap.read_text().splitlines()]
     told["messages' headers"] = "\n".join(message["around"] for message in messages)
