@@ -43,9 +43,9 @@ PIECES = (
 KINDS = ("drop", "put", "swap", "cut", "twice", "upper", "reverse", "part", "late", "other secret", "nothing")
 
 Edit = tuple[str, int, str]
-edits = st.lists(
-    st.tuples(st.sampled_from(KINDS), st.integers(0, 90), st.sampled_from(PIECES) | st.text(max_size=3)), max_size=4
-)
+places = st.integers(0, 14) | st.integers(0, 90)  # in the time, or anywhere
+pieces = st.sampled_from(PIECES) | st.sampled_from(PIECES) | st.text(max_size=3)
+edits = st.lists(st.tuples(st.sampled_from(("put", *KINDS)), places, pieces), max_size=3)
 holders = st.sampled_from(
     ["dict", "pairs", "lower", "environ", "bytes", "list of one", "several", "nested", "none", "number", "other name",
      "beside", "names of bytes", "no headers"]
