@@ -20,7 +20,7 @@ from framelane_celery.errors import InvalidArguments
 from framelane_celery.models import SuperResolutionRequest, TranscribeRequest
 from framelane_celery.room import open_room, room_of
 from framelane_celery.settings import settings_of
-from framelane_celery.testing import FramelaneServer, Submitted, assert_dead_letter, assert_waiting
+from framelane_celery.testing import FramelaneServer, SubmittedJob, assert_dead_letter, assert_waiting
 from framelane_celery.testing.clock import Clock
 from framelane_celery.testing.room_clock import moved
 
@@ -196,7 +196,7 @@ def test_a_refused_composition_takes_no_failure_away(app: Celery, framelane_serv
 
 @pytest.mark.framelane_server(job_seconds=3600)
 def test_a_job_is_ended_by_its_id_or_as_it_was_found(framelane_server: FramelaneServer) -> None:
-    def submit(number: int) -> Submitted:
+    def submit(number: int) -> SubmittedJob:
         headers = {"Authorization": f"Bearer {framelane_server.api_key}", "Idempotency-Key": str(number)}
         requests.post(f"{framelane_server.base_url}/v1/renders", json=COMPOSITION, headers=headers, timeout=10)
         return framelane_server.submitted[-1]
