@@ -333,3 +333,59 @@ def test_a_run_that_uses_no_fixture_imports_nothing_of_ours(
         """
     )
     pytester.runpytest_subprocess(*PLUGGED).assert_outcomes(passed=1)
+
+
+def test_a_django_projects_app_is_led_to_the_server_for_one_test(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/testing.md says: by the app's configuration, which Celery has read of Django's settings once."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile(
+        """
+        import pytest
+        from celery import Celery
+        from django.conf import settings
+
+        settings.configure(
+            SECRET_KEY="tests",
+            CELERY_BROKER_URL="redis://localhost:6379/0",
+            CELERY_FRAMELANE={"api_key": "fl_live_key", "namespace": "shop"},
+        )
+        app = Celery("shop")
+        app.config_from_object("django.conf:settings", namespace="CELERY")
+        COMPOSITION = {"elements": [{"type": "text", "text": "x", "duration": 1}]}
+
+        def own_settings():
+            assert app.conf.framelane == {"api_key": "fl_live_key", "namespace": "shop"}
+            assert not app.conf.task_always_eager
+
+        @pytest.fixture
+        def in_place(framelane_settings, monkeypatch):
+            monkeypatch.setitem(app.conf, "framelane", framelane_settings)
+            monkeypatch.setitem(app.conf, "task_always_eager", True)
+
+        def test_before():
+            own_settings()
+
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_in_place(in_place, framelane_server, number):
+            import framelane_celery
+
+            assert framelane_celery.render.delay(COMPOSITION).get()["status"] == "completed"
+            framelane_server.assert_submitted(framelane_celery.render, times=1)
+
+        def test_after():
+            own_settings()
+
+        def test_changing_djangos_settings_comes_too_late(monkeypatch, framelane_settings):
+            monkeypatch.setattr(settings, "CELERY_FRAMELANE", framelane_settings)
+            own_settings()
+        """
+    )
+    pytester.runpytest_subprocess(*PLUGGED).assert_outcomes(passed=5)
+
+
+def test_an_eager_call_to_the_live_host_is_refused(app: Celery, framelane_settings: dict[str, Any]) -> None:
+    app.conf.framelane = {**framelane_settings, "base_url": "https://api.framelane.io"}
+    with pytest.raises(framelane.errors.SettingsError, match="would pay"):
+        task(app, "render").apply((COMPOSITION,)).get()
