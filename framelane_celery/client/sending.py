@@ -14,6 +14,7 @@ from requests.auth import AuthBase
 from urllib3.exceptions import ReadTimeoutError
 from urllib3.util.retry import Retry
 
+from framelane_celery.client.unlogged import signed_url
 from framelane_celery.errors import SettingsError, TransportError
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def send(
 def send_unseen(
     session: requests.Session, method: str, url: str, what: str, *, timeout: tuple[float, float], **options: Any
 ) -> requests.Response:
-    """As `send`, for a signed link, whose query is a key: no tracing library sees the call.
+    """As `send`, for a signed link, whose query is a key: no log shows it, and no tracing library sees the call.
 
     Sentry and OpenTelemetry note the URL of each call. Both find what they note it in by context variables, and here
     there are none; but that OpenTelemetry would begin a trace anew, which it is told not to.
@@ -118,7 +119,8 @@ def send_unseen(
     def alone() -> requests.Response:
         if otel := sys.modules.get("opentelemetry.context"):
             otel.attach(otel.set_value("suppress_http_instrumentation", True))
-        return send(session, method, url, what, timeout=timeout, **options)
+        with signed_url():
+            return send(session, method, url, what, timeout=timeout, **options)
 
     return contextvars.Context().run(alone)
 
