@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NoReturn
 from celery.exceptions import Ignore
 
 from framelane_celery import records, wakeups
+from framelane_celery.counting import count
+from framelane_celery.monitoring import say, told, tracing
 from framelane_celery.queues import head_start_s
 from framelane_celery.records import ForeignRecord, Record
 from framelane_celery.room import SlotClaim, move, stored
@@ -46,6 +48,7 @@ def begin(run: WorkerRun) -> tuple[Record, float]:
         marks = wakeups.revoke_marks(record)
         saved = run.room.save(record, begun, claim=_slot_claim(run, record), unless_revoked=marks)
         if saved == "saved":
+            told(run.room.namespace, record, begun, now)
             return stored(record, begun), now - time.monotonic()
         if saved == "revoked":
             _leave_to_end(run, record, "revoked")
@@ -58,7 +61,8 @@ def begin(run: WorkerRun) -> tuple[Record, float]:
 
 def drop(task: RecordedTask, request: Context, why: str) -> NoReturn:
     """End a run that is not, or no longer, the record's."""
-    logger.debug("%s[%s]: message dropped: %s", task.name, request.id, why)
+    say(logger.debug, request, "message dropped: %s", why)
+    count("drops", namespace=task.settings.namespace or "")
     raise Ignore(why)
 
 
@@ -97,7 +101,8 @@ def _read(run: WorkerRun, step: int) -> tuple[Record | None, float]:
     try:
         record, now = run.room.read(run.request.id)
         if record is None and step == 0:  # published by name, or while the room was away
-            run.room.create(new_record(run.task, run.request, now))
+            if run.room.create(new := new_record(run.task, run.request, now)) is None:
+                told(run.room.namespace, None, new, now)
             record, now = run.room.read(run.request.id)
         return record, now
     except ForeignRecord as error:
@@ -112,6 +117,8 @@ def new_record(task: RecordedTask, request: Context, now: float) -> Record:
         task=task.name,
         call=call.to_text(),
         digest=wakeups.digest_of(call),
+        queue=call.options.get("queue"),
+        trace=tracing.carrier(),
         due_at=now + task.settings.resend_after_s,
         created_at=now,
         head_start_s=head_start_s(task.app, call.options),
