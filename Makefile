@@ -11,14 +11,17 @@ OURSELF := $(PIP) --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit lint matrix faults bench coverage servers pins clean
+.PHONY: help demo demo-django test unit lint matrix faults bench coverage servers pins clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## run a real pipeline on this machine; needs nothing but Python
 	@$(BIN)/framelane-celery demo
+
+demo-django: $(VENV)/.site ## run the Django example: site, worker, local server and Flower; needs nothing but Python
+	@$(BIN)/python examples/django_site/run.py $(OPTIONS)
 
 test: servers lint $(VENV55)/.test ## run every check; needs Redis, RabbitMQ and PostgreSQL, and says how to get them
 	@echo "== tests on Celery 5.7, and a subset on 5.5: two lanes side by side, since real workers mostly wait; then the faults"
@@ -78,11 +81,17 @@ $(VENV)/.demo: requirements/demo.txt pyproject.toml | $(BIN)/python
 	@$(BIN)/python $(OURSELF)
 	@touch $@
 
+$(VENV)/.site: requirements/site.txt pyproject.toml | $(BIN)/python
+	@echo "preparing $(VENV) (once) …"
+	@$(BIN)/python $(PIP) -r requirements/site.txt
+	@$(BIN)/python $(OURSELF)
+	@touch $@
+
 $(VENV)/.test: requirements/test.txt requirements/demo.txt pyproject.toml | $(BIN)/python
 	@echo "preparing $(VENV) (once) …"
 	@$(BIN)/python $(PIP) -r requirements/test.txt
 	@$(BIN)/python $(OURSELF)
-	@touch $@ $(VENV)/.demo
+	@touch $@ $(VENV)/.demo $(VENV)/.site
 
 $(VENV55)/.test: requirements/celery55.txt pyproject.toml | $(BIN55)/python
 	@echo "preparing $(VENV55) (once) …"
