@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def start(options: argparse.Namespace, stack: ExitStack, told: threading.Event) -> list[Part]:
-    """Start one after the other, each once the one before answers; the stack ends them, last first."""
+    """Start the parts, and say where they are once all of them answer. The stack ends them."""
     folder = stack.enter_context(kept_in(options.folder))
     port = free_port(options.port, 8000, "--port")
     flower_port = free_port(options.flower_port, 5555, "--flower-port")
@@ -75,19 +75,18 @@ def start(options: argparse.Namespace, stack: ExitStack, told: threading.Event) 
     )
     password = prepare(folder, server)
     site, flower_at = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{flower_port}"
+    web_command = (sys.executable, "manage.py", "runserver", "--noreload", f"127.0.0.1:{port}")
     parts = [
         Part("worker", folder, *worker_command()).ready_when_logged("worker@site ready."),
-        Part("site", folder, sys.executable, "manage.py", "runserver", "--noreload", f"127.0.0.1:{port}").ready_at(
-            site
-        ),
+        Part("site", folder, *web_command).ready_at(site),
     ]
     if not options.no_flower:
         parts.append(Part("Flower", folder, *flower_command(flower_port, folder)).ready_at(f"{flower_at}/workers"))
-    for part in parts:
-        if told.is_set():
-            break
-        stack.enter_context(part)
-        part.wait_until_ready(told)
+    for some in (parts[:1], parts[1:]):  # the worker makes what the others find
+        for part in some:
+            stack.enter_context(part)
+        for part in some:
+            part.wait_until_ready(told)
     if not told.is_set():
         announce(site, None if options.no_flower else flower_at, server, password, folder)
     return parts

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.browser.site import Site, running_site
+from tests.browser.site import Site, running_site, started_site
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -17,16 +18,22 @@ FLAGS = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with running_site(tmp_path_factory.mktemp("site")) as site:
         yield site
 
 
-@pytest.fixture(
-    scope="module"
-)  # not longer: while it is open, this thread has a loop, and Django's ORM refuses to work
+@pytest.fixture
+def own_site(tmp_path: Path) -> Iterator[Site]:
+    """A site for a test that ends it."""
+    with started_site(tmp_path) as site:
+        yield site
+
+
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
+    """Not for longer: while it is open, this thread has a loop, in which Django's ORM refuses to work."""
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium")
@@ -39,7 +46,7 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def staff(browser: Any, site: Site) -> Any:
     """The cookies of a member of staff who has logged in."""
     context = browser.new_context(base_url=site.url)

@@ -43,8 +43,8 @@ class Site:
 
 
 @contextmanager
-def running_site(folder: Path, *options: str) -> Iterator[Site]:
-    """Ended as its user ends it, with Ctrl-C."""
+def started_site(folder: Path, *options: str) -> Iterator[Site]:
+    """Killed at the end, if it is still there."""
     words = ["--port", "0", "--flower-port", "0", "--folder", str(folder), "--pace", "1", *options]
     process = subprocess.Popen(
         [sys.executable, str(RUN), *words],
@@ -53,15 +53,22 @@ def running_site(folder: Path, *options: str) -> Iterator[Site]:
     )  # fmt: skip
     try:
         yield read(process, folder)
-        process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=40)
-        assert "Stopped:" in said, said
-        assert process.returncode == 0
     finally:
         process.kill()
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
+
+
+@contextmanager
+def running_site(folder: Path) -> Iterator[Site]:
+    """Ended as its user ends it, with Ctrl-C."""
+    with started_site(folder) as site:
+        yield site
+        site.process.send_signal(signal.SIGINT)
+        said, _ = site.process.communicate(timeout=40)
+        assert "Stopped:" in said, said
+        assert site.process.returncode == 0
 
 
 def read(process: subprocess.Popen[str], folder: Path) -> Site:
