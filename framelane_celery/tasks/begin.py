@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+class Waits(Ignore):
+    """The run ends here and its task waits on: the worker tells its monitors so (`watching.request`)."""
+
+
+class TriesAgain(Waits):
+    """Its attempt has failed, and another one follows."""
+
+
 def begin(run: WorkerRun) -> tuple[Record, float]:
     """Take the record, its lease and, if it has to submit, a slot, in one compare-and-set.
 
@@ -72,7 +80,7 @@ def _join_queue(run: WorkerRun, record: Record) -> NoReturn:
     """No submit slot is free: the watcher wakes the queue in order."""
     kind = run.task.job_kind or "render"
     move(run.room, record.id, lambda old, now: records.queue(old, step=record.step, kind=kind, now=now))
-    drop(run.task, run.request, "no submit slot is free: queued")
+    raise Waits("no submit slot is free: queued")
 
 
 def _join_hold(run: WorkerRun, record: Record) -> None:
@@ -90,7 +98,7 @@ def _join_hold(run: WorkerRun, record: Record) -> None:
         max_s=max_s or run.settings.hold_max_s,
     )
     move(run.room, record.id, lambda old, now: join(old, now=now))
-    drop(run.task, run.request, f"account {record.account} is on hold: {hold.code}")
+    raise Waits(f"account {record.account} is on hold: {hold.code}")
 
 
 def _read(run: WorkerRun, step: int) -> tuple[Record | None, float]:
