@@ -61,7 +61,8 @@ class Flower:
 @pytest.fixture(scope="module", params=["redis", "rabbitmq"])
 def flower(request: pytest.FixtureRequest, server: FramelaneServer, tmp_path_factory: Any) -> Iterator[Flower]:
     folder = tmp_path_factory.mktemp(request.param)
-    (folder / "flowerconfig.py").write_text("from framelane_celery.flower import format_task\n")
+    page = (ROOT / "docs" / "flower.md").read_text()
+    (folder / "flowerconfig.py").write_text(page.split("```python\n")[1].split("```")[0])
     routes = [
         {"code": code, "action": "retry", "backoff_s": 2, "backoff_max_s": 2} for code in ("internal", "invalid_source")
     ]
