@@ -119,8 +119,9 @@ def _any_port() -> int:
         return int(one.getsockname()[1])
 
 
-def manage(folder: Path, *words: str, may_exist: bool = False) -> None:
-    """Run `manage.py`. Raises: Trouble."""
-    done = subprocess.run([sys.executable, "manage.py", *words], cwd=HERE, capture_output=True, text=True)
-    if done.returncode and not (may_exist and "already taken" in done.stderr):
-        raise Trouble(f"manage.py {words[0]} has failed:\n{done.stderr[-2000:]}")
+def run(script: str, *words: str, **environ: str) -> None:
+    """Run a script of this folder to its end. Raises: Trouble."""
+    command = [sys.executable, script, *words]
+    done = subprocess.run(command, cwd=HERE, env={**os.environ, **environ}, capture_output=True, text=True)
+    if done.returncode:
+        raise Trouble(f"{script} has failed:\n{done.stderr[-2000:]}")

@@ -12,17 +12,18 @@ import signal
 import sys
 import tempfile
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from parts import HERE, Part, Trouble, free_port, manage
+from parts import HERE, Part, Trouble, free_port, run
 
-from framelane_celery.testing import Completed, Failed, FramelaneServer, Outcome, Submission
+if TYPE_CHECKING:
+    from framelane_celery.testing import FramelaneServer
 
-NEEDED = {"django": "django", "flower": "flower", "sqlalchemy": "sqlalchemy"}
+NEEDED = ("django", "flower", "sqlalchemy", "werkzeug")
 STAFF = "staff"
 
 
@@ -38,9 +39,9 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
-    missing = [package for module, package in NEEDED.items() if find_spec(module) is None]
+    missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
-        print(f"missing: pip install 'framelane-celery[django,demo]' {' '.join(missing)}", file=sys.stderr)
+        print(f"{', '.join(missing)} missing: pip install 'framelane-celery[django,demo]' flower", file=sys.stderr)
         return 1
     told = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -63,32 +64,33 @@ def main() -> int:
 
 def start(options: argparse.Namespace, stack: ExitStack, told: threading.Event) -> list[Part]:
     """Start the parts, and say where they are once all of them answer. The stack ends them."""
+    from local_server import local_server  # once it is known that what it needs is there
+
     folder = stack.enter_context(kept_in(options.folder))
     port = free_port(options.port, 8000, "--port")
-    flower_port = free_port(options.flower_port, 5555, "--flower-port")
-    server = stack.enter_context(
-        FramelaneServer(
-            duration=lambda submission: options.pace * submission.output_s,
-            outcome=Ends(),
-            webhook_url=f"http://127.0.0.1:{port}/framelane/webhook/",
-        )
-    )
+    flower_port = None if options.no_flower else free_port(options.flower_port, 5555, "--flower-port")
+    server = stack.enter_context(local_server(options.pace, port))
     password = prepare(folder, server)
-    site, flower_at = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{flower_port}"
-    web_command = (sys.executable, "manage.py", "runserver", "--noreload", f"127.0.0.1:{port}")
-    parts = [
-        Part("worker", folder, *worker_command()).ready_when_logged("worker@site ready."),
-        Part("site", folder, *web_command).ready_at(site),
-    ]
-    if not options.no_flower:
-        parts.append(Part("Flower", folder, *flower_command(flower_port, folder)).ready_at(f"{flower_at}/workers"))
+    parts = parts_of(folder, port, flower_port)
     for some in (parts[:1], parts[1:]):  # the worker makes what the others find
         for part in some:
             stack.enter_context(part)
         for part in some:
             part.wait_until_ready(told)
     if not told.is_set():
-        announce(site, None if options.no_flower else flower_at, server, password, folder)
+        announce(port, flower_port, server, password, folder)
+    return parts
+
+
+def parts_of(folder: Path, port: int, flower_port: int | None) -> list[Part]:
+    site = Part("site", folder, sys.executable, "manage.py", "runserver", "--noreload", f"127.0.0.1:{port}")
+    parts = [
+        Part("worker", folder, *worker_command()).ready_when_logged("worker@site ready."),
+        site.ready_at(f"http://127.0.0.1:{port}/"),
+    ]
+    if flower_port is not None:
+        flower = Part("Flower", folder, *flower_command(flower_port, folder))
+        parts.append(flower.ready_at(f"http://127.0.0.1:{flower_port}/workers"))
     return parts
 
 
@@ -102,20 +104,6 @@ def kept_in(folder: Path | None) -> Iterator[Path]:
         yield Path(name)
 
 
-class Ends:
-    """How the local server's jobs end: as the visitor chose. What fails, fails once: a second attempt is well."""
-
-    def __init__(self) -> None:
-        self._seen: Counter[str] = Counter()
-
-    def __call__(self, submission: Submission) -> Outcome:
-        ends, video = submission.metadata.get("ends", ""), submission.metadata.get("video", "")
-        self._seen[video] += 1
-        if ends in ("internal", "source_not_found") and self._seen[video] == 1:
-            return Failed(ends, "The render has failed, as it was asked to.")
-        return Completed()
-
-
 def prepare(folder: Path, server: FramelaneServer) -> str:
     """The environment of all parts, the database, and a member of staff, whose password is the answer."""
     for name in ("messages", "control", "results"):
@@ -125,7 +113,6 @@ def prepare(folder: Path, server: FramelaneServer) -> str:
     password = secrets.token_urlsafe(9)
     os.environ.update(
         DJANGO_SETTINGS_MODULE="videosite.settings",
-        DJANGO_SUPERUSER_PASSWORD=password,
         FRAMELANE_API_KEY=server.api_key,
         FRAMELANE_BASE_URL=server.base_url,
         FRAMELANE_WEBHOOK_SECRET=server.webhook_secret,
@@ -133,9 +120,7 @@ def prepare(folder: Path, server: FramelaneServer) -> str:
         SITE_SECRET_KEY=secrets.token_urlsafe(32),
         TMPDIR=str(folder),
     )
-    manage(folder, "migrate", "--verbosity", "0")
-    manage(folder, "createsuperuser", "--noinput", "--username", STAFF, "--email", "", may_exist=True)
-    del os.environ["DJANGO_SUPERUSER_PASSWORD"]
+    run("prepare.py", STAFF, SITE_STAFF_PASSWORD=password)
     return password
 
 
@@ -154,12 +139,13 @@ def flower_command(port: int, folder: Path) -> list[str]:
     ]
 
 
-def announce(site: str, flower_at: str | None, server: FramelaneServer, password: str, folder: Path) -> None:
+def announce(port: int, flower_port: int | None, server: FramelaneServer, password: str, folder: Path) -> None:
+    site = f"http://127.0.0.1:{port}"
     print(f"The site         {site}/")
     print(f"Failures         {site}/failures/")
     print(f"Staff pages      {site}/admin/   user: {STAFF}   password: {password}")
-    if flower_at:
-        print(f"Flower           {flower_at}/tasks")
+    if flower_port is not None:
+        print(f"Flower           http://127.0.0.1:{flower_port}/tasks")
     print(f"Framelane's API  {server.base_url}, a local stand-in; what crossed it: {server.base_url}/_ledger")
     print(f"Logs             {folder}/*.log")
     print("Stop all: Ctrl-C", flush=True)

@@ -43,6 +43,7 @@ def processes_of(site: Site) -> dict[int, str]:
     return found
 
 
+@pytest.mark.slow
 def test_even_when_it_is_killed_nothing_is_left(own_site: Site) -> None:
     found = " ".join(processes_of(own_site).values())
     assert all(what in found for what in ("runserver", "worker@site", "flower"))

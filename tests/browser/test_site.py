@@ -69,8 +69,9 @@ def test_a_failure_its_dead_letter_in_the_admin_a_replay_and_the_result(page: An
     assert f'"args": [\n    {video}\n  ]' in page.inner_text("pre")
     page.click("button:has-text('Replay')")
     page.wait_for_selector("text=is replayed as")
-    while "It was not made" in page.goto(f"/videos/{video}/").text():  # until a worker turns to it
+    while "It was not made" in page.request.get(f"/videos/{video}/").text():  # until a worker turns to it
         page.wait_for_timeout(100)
+    page.goto(f"/videos/{video}/", wait_until="commit")  # it loads itself anew when the task is over
     page.wait_for_selector("text=Your video is ready.")
     assert len(site.jobs_of_video(video)) == 2
     assert staff_page.goto(letter).status == 404  # it is none any more
@@ -98,7 +99,7 @@ def test_an_error_on_framelanes_side_is_tried_again_by_itself(page: Any, site: S
 
 
 def test_a_task_that_the_staff_cancels(page: Any, staff_page: Any, site: Site) -> None:
-    video = order(page, "Too long", seconds=20)
+    video = order(page, "Too long", seconds=100)
     page.wait_for_selector("text=In progress")
     task_id = page.inner_text("dl code >> nth=0")
     staff_page.goto(f"{ADMIN}/waitingtask/{task_id}/change/")
@@ -109,6 +110,8 @@ def test_a_task_that_the_staff_cancels(page: Any, staff_page: Any, site: Site) -
     page.goto(f"/videos/{video}/")
     page.wait_for_selector("text=It was cancelled.")
     assert site.ledger()["counts"]["cancels"] >= 1
+    page.goto(f"{site.flower}/task/{task_id}")
+    assert "REVOKED" in page.inner_text("body")
 
 
 def test_a_stranger_sees_nothing(page: Any, browser: Any, site: Site) -> None:

@@ -28,7 +28,7 @@ class Video(models.Model):
 
     title = models.CharField(max_length=60)
     background = models.CharField(max_length=7, choices=BACKGROUNDS, default=BACKGROUNDS[0][0])
-    seconds = models.PositiveSmallIntegerField(default=4, validators=[MinValueValidator(1), MaxValueValidator(20)])
+    seconds = models.PositiveSmallIntegerField(default=4, validators=[MinValueValidator(1), MaxValueValidator(120)])
     ends = models.CharField("how it shall end", max_length=20, choices=ENDS, default="well")
 
     task_id = models.CharField(max_length=100, db_index=True, editable=False)

@@ -34,7 +34,7 @@ class Migration(migrations.Migration):
                         default=4,
                         validators=[
                             django.core.validators.MinValueValidator(1),
-                            django.core.validators.MaxValueValidator(20),
+                            django.core.validators.MaxValueValidator(120),
                         ],
                     ),
                 ),
