@@ -25,6 +25,7 @@ class ForeignRecord(FramelaneError):
 _TEXTS = ("call", "request")
 _COLUMNS = ("id", "until", "step", "version", "due_at")
 _STATE = tuple(f.name for f in fields(Record) if f.name not in (*_TEXTS, *_COLUMNS, "unread"))
+_NAMES = frozenset(_STATE)
 _DEFAULTS = {f.name: f.default for f in fields(Record)}
 
 
@@ -45,11 +46,11 @@ def load_record(
         stored = json.loads(state)
         if int(stored.pop("format")) > FORMAT:
             raise ForeignRecord(f"record {id} was written by a newer framelane_celery: upgrade this worker")
-        known = {name: stored.pop(name) for name in _STATE if name in stored}
-        known["history"] = tuple(known.get("history", ()))
+        unread = {name: stored.pop(name) for name in stored.keys() - _NAMES}
+        stored["history"] = tuple(stored.get("history", ()))
         return Record(
             id=id, until=until, step=int(step), version=int(version), due_at=due_at, call=call, request=request,
-            unread=stored or None, **known,
+            unread=unread or None, **stored,
         )  # fmt: skip
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ForeignRecord(f"record {id} is not one of framelane_celery's, or of another version") from error

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from celery import Task
-from celery.exceptions import Ignore, Reject
 from celery.utils import uuid
 from kombu.exceptions import OperationalError
 from pydantic import BaseModel
@@ -20,6 +19,7 @@ from pydantic import BaseModel
 from framelane_celery import records, wakeups
 from framelane_celery.errors import DuplicateTask, FramelaneError
 from framelane_celery.models import JobRequest
+from framelane_celery.monitoring import say, told, tracing
 from framelane_celery.queues import head_start_s
 from framelane_celery.records import JobKind, Record
 from framelane_celery.room import Room, move, room_of
@@ -140,6 +140,8 @@ class RecordedTask(Task):
             task=self.name,
             call=call.to_text(),
             digest=wakeups.digest_of(call),
+            queue=call.options.get("queue"),
+            trace=tracing.carrier(),
             until="start" if at_once else "instant",
             due_at=now + settings.resend_after_s if at_once else due_at,
             created_at=now,
@@ -151,16 +153,17 @@ class RecordedTask(Task):
         except FramelaneError as error:
             if parent is None:
                 raise
-            logger.error("%s[%s]: no record was written, the message alone goes out: %s", self.name, task_id, error)
+            say(logger.error, record, "no record was written, the message alone goes out: %s", error)
             to_publish = record
         if to_publish is None:
             return None
-        return self._publish(to_publish, {**options, "producer": producer}, in_task=parent is not None)
+        return self._publish(to_publish, call, {**options, "producer": producer}, in_task=parent is not None)
 
     def _put(self, room: Room, record: Record, parent: Task | None, *, at_once: bool) -> Record | None:
         """Write the record once. What is returned has to be published; None: nothing new happens."""
         there = room.create(record)
         if there is None:
+            told(room.namespace, None, record, record.created_at)
             return record if at_once else None
         run = _run_of(parent, record.id)
         if there.until == "replacing" or run is not None:
@@ -185,20 +188,22 @@ class RecordedTask(Task):
             )
             if parent is None:
                 raise DuplicateTask(message, record.id)
-            logger.error("%s[%s]: %s; the first one stands", self.name, record.id, message)
+            say(logger.error, record, "%s; the first one stands", message)
         return None
 
-    def _publish(self, record: Record, options: Mapping[str, Any], *, in_task: bool) -> AsyncResult | None:
+    def _publish(
+        self, record: Record, call: wakeups.Call, options: Mapping[str, Any], *, in_task: bool
+    ) -> AsyncResult | None:
         plumbing = {name: options[name] for name in _PLUMBING if options.get(name) is not None}
         try:
-            return wakeups.publish(self.app, record, result_cls=self.AsyncResult, **plumbing)
+            return wakeups.publish(self.app, record, call, result_cls=self.AsyncResult, **plumbing)
         except OperationalError as error:  # the broker is away: the watcher sends it again
-            logger.warning("%s[%s]: not published, the watcher will: %s", self.name, record.id, error)
+            say(logger.warning, record, "not published, the watcher will: %s", error)
         except Exception:
             if not in_task:
                 self.room.forget(record)  # the call fails in the caller, so nothing of it may stay
                 raise
-            logger.exception("%s[%s]: could not be published", self.name, record.id)
+            say(logger.exception, record, "could not be published")
         return None
 
     def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Any:
@@ -235,12 +240,9 @@ class RecordedTask(Task):
         if request.called_directly or request.is_eager or run_of(request) is not None:
             body = functools.partial(self.run if request.is_eager else super().__call__, *args, **kwargs)
             return self.run_in_place(args, kwargs, body)
-        try:
-            if wakeups.mends_of(request):
-                mend(self, request, args, kwargs)
-            return self.begin_run(args, kwargs)
-        except (Ignore, Reject) as told:  # Celery writes its traceback out twice, which is a third of what a run costs
-            raise told.with_traceback(None) from None
+        if wakeups.mends_of(request):
+            mend(self, request, args, kwargs)
+        return self.begin_run(args, kwargs)
 
     def on_replace(self, sig: Any) -> Any:
         """``replace()``: the record waits for whoever takes over the id, or the body runs again."""

@@ -10,6 +10,7 @@ from celery.worker.request import Request
 
 from framelane_celery import records
 from framelane_celery.errors import FramelaneError
+from framelane_celery.monitoring import say
 from framelane_celery.records import Record
 from framelane_celery.room import Transition, move, room_of
 from framelane_celery.settings import settings_of
@@ -66,6 +67,6 @@ class FramelaneRequest(Request):
         try:
             move(room_of(self.app, settings_of(self.app)), self.id, transition)
         except FramelaneError as error:
-            logger.warning("%s[%s]: the record was not told: %s", self.name, self.id, error)
+            say(logger.warning, self._context, "the record was not told: %s", error)
             return False
         return True

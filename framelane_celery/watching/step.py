@@ -16,13 +16,14 @@ from celery.utils.dispatch import Signal
 from celery.worker import state
 from kombu.utils.functional import maybe_list
 
-from framelane_celery import queues
+from framelane_celery import counting, queues
+from framelane_celery.metrics import expose
 from framelane_celery.models import build_models
 from framelane_celery.room import room_of
 from framelane_celery.routing import default_routes, parse_routes
 from framelane_celery.settings import settings_of
 from framelane_celery.tasks.routes import routes_of
-from framelane_celery.watching.ignored import shorten
+from framelane_celery.watching.brief import shorten
 from framelane_celery.watching.unknown import resend_unknown
 from framelane_celery.watching.watcher import Watcher
 
@@ -40,17 +41,17 @@ class WatcherStep(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **kwargs: Any) -> None:
         super().__init__(worker, **kwargs)
         self.watcher: Watcher | None = None
-        self._app = worker.app
+        self._app, self._node = worker.app, worker.hostname
         build_models()  # before the pool and our threads are there
         default_routes()
         _install_queues(worker.app)
         signals.worker_process_init.connect(self._on_process_init)
+        _count(worker.app)
 
     def _on_process_init(self, **kwargs: Any) -> None:
         """In each pool process, once Celery has made its tracers."""
         for task in tasks_of_ours(self._app):
-            if task.__trace__ is not None:
-                shorten(task)
+            shorten(self._app, task, self._node)
 
     def start(self, worker: Any) -> None:
         self._worker = worker
@@ -81,6 +82,7 @@ class WatcherStep(bootsteps.StartStopStep):
             events_are_on=lambda: sends_task_events(getattr(sender, "event_dispatcher", None)),
         )
         self.watcher.start()
+        expose(app, settings)
 
     def _on_shutting_down(self, **kwargs: Any) -> None:
         if self.watcher is not None:
@@ -89,6 +91,7 @@ class WatcherStep(bootsteps.StartStopStep):
     def _on_shutdown(self, **kwargs: Any) -> None:
         if self.watcher is not None:
             self.watcher.stop()
+        counting.tell()
 
 
 _inherited: list[tuple[Any, str, Callable[[], Any]]] = []
@@ -130,6 +133,13 @@ def _unlock_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_unlock_in_child)
+
+
+def _count(app: Any) -> None:
+    """Have this worker count what it does, in its pool's processes too."""
+    namespace = settings_of(app).namespace or ""
+    counting.tell_to(namespace, lambda counts: room_of(app, settings_of(app)).add_counts(counts))
+    signals.worker_process_shutdown.connect(counting.tell)
 
 
 def _install_queues(app: Any) -> None:
