@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+class Waits(Ignore):
+    """The run ends here and its task waits on: the worker tells its monitors so (`watching.request`)."""
+
+
+class TriesAgain(Waits):
+    """Its attempt has failed, and another one follows."""
+
+
 def begin(run: WorkerRun) -> tuple[Record, float]:
     """Take the record, its lease and, if it has to submit, a slot, in one compare-and-set.
 
@@ -59,11 +67,11 @@ def begin(run: WorkerRun) -> tuple[Record, float]:
     drop(task, request, "written by too many at once")
 
 
-def drop(task: RecordedTask, request: Context, why: str) -> NoReturn:
+def drop(task: RecordedTask, request: Context, why: str, end: type[Ignore] = Ignore) -> NoReturn:
     """End a run that is not, or no longer, the record's."""
     say(logger.debug, request, "message dropped: %s", why)
     count("drops", namespace=task.settings.namespace or "")
-    raise Ignore(why)
+    raise end(why)
 
 
 def _leave_to_end(run: WorkerRun, record: Record, reason: records.Ending) -> NoReturn:
@@ -76,7 +84,7 @@ def _join_queue(run: WorkerRun, record: Record) -> NoReturn:
     """No submit slot is free: the watcher wakes the queue in order."""
     kind = run.task.job_kind or "render"
     move(run.room, record.id, lambda old, now: records.queue(old, step=record.step, kind=kind, now=now))
-    drop(run.task, run.request, "no submit slot is free: queued")
+    drop(run.task, run.request, "no submit slot is free: queued", Waits)
 
 
 def _join_hold(run: WorkerRun, record: Record) -> None:
@@ -94,7 +102,7 @@ def _join_hold(run: WorkerRun, record: Record) -> None:
         max_s=max_s or run.settings.hold_max_s,
     )
     move(run.room, record.id, lambda old, now: join(old, now=now))
-    drop(run.task, run.request, f"account {record.account} is on hold: {hold.code}")
+    drop(run.task, run.request, f"account {record.account} is on hold: {hold.code}", Waits)
 
 
 def _read(run: WorkerRun, step: int) -> tuple[Record | None, float]:

@@ -32,7 +32,7 @@ from framelane_celery.monitoring import PROGRESS, progress_meta, say, tracing
 from framelane_celery.records import JobKind, Outcome, Record
 from framelane_celery.room import SpendClaim, stored
 from framelane_celery.routing import Hold
-from framelane_celery.tasks.begin import drop
+from framelane_celery.tasks.begin import TriesAgain, Waits, drop
 from framelane_celery.tasks.jobs import error_of, failure_of_refusal, job_metadata, request_model
 from framelane_celery.tasks.routes import decide
 from framelane_celery.tasks.run import WorkerRun
@@ -177,7 +177,7 @@ class JobRun(WorkerRun):
             return records.accept(old, run_id=self.run_id, job=job.to_json(), kind=kind, now=now, deadline_s=deadline_s)
 
         self._show_and_move(accept)
-        raise Ignore(f"waiting for job {job.id}")
+        raise Waits(f"waiting for job {job.id}")
 
     def _show_and_move(self, transition: Callable[[Record, float], Record | None]) -> None:
         """PROGRESS first, then the record waits: the other way round it could overwrite the end.
@@ -212,7 +212,7 @@ class JobRun(WorkerRun):
         say(logger.info, self.record, "submitted again in %.1f s: %s", wait_s, error)
         is_answered = isinstance(error, RateLimited) and not self._unanswered
         self._move(lambda old, now: records.pause(old, run_id=self.run_id, at=now + wait_s, is_answered=is_answered))
-        raise Ignore(f"submitted again in {wait_s:.1f} s")
+        raise Waits(f"submitted again in {wait_s:.1f} s")
 
     def _fail(self, error: FramelaneError) -> NoReturn:
         """The submission is refused, and the routes decide what becomes of it."""
@@ -239,7 +239,8 @@ class JobRun(WorkerRun):
         self._show_and_move(fail)
         if self.record.until == "running":
             raise error_of(self.record) from error
-        raise Ignore(f"until {self.record.until}: {failure['code']}")
+        waits = TriesAgain if self.record.until == "instant" else Waits
+        raise waits(f"until {self.record.until}: {failure['code']}")
 
     def _hold_ends_at(self, code: str) -> float | None:
         """The spend guard counts by days (UTC); when a quota's period ends, the watcher asks."""

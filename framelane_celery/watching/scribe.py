@@ -18,6 +18,7 @@ from framelane_celery.errors import NotFound
 from framelane_celery.monitoring import PROGRESS, progress_meta, say
 from framelane_celery.records import ForeignRecord, Outcome, Record
 from framelane_celery.tasks.routes import end_of_job
+from framelane_celery.waits import failure_text
 from framelane_celery.watching import looks
 
 if TYPE_CHECKING:
@@ -146,6 +147,9 @@ class Scribe:
         seen = fail(record, watcher.now())
         if seen is not None and seen.until in ("instant", "release"):
             self._write_progress(record, progress_meta(seen))
+            if seen.until == "instant":
+                told = {"exception": failure_text(seen.failure), "traceback": None}
+                watcher.announce("task-retried", record.id, told)
         moved = watcher.move(record.id, fail, known=record)
         if moved is None:
             return False
@@ -197,7 +201,10 @@ class Scribe:
         backend = self._backend(record)
         if backend.get_state(record.id) != states.REVOKED:  # a worker that heard it may have been first
             backend.mark_as_revoked(record.id, reason, request=context, store_result=not context.ignore_result)
-        told = {"terminated": False, "signum": None, "expired": reason == "expired"}
+        told = {
+            "terminated": False, "signum": None, "expired": reason == "expired",
+            "state": states.REVOKED,  # they take this kind of event for older than PROGRESS (celery.states)
+        }  # fmt: skip
         self._watcher.announce("task-revoked", record.id, told)
         self._watcher.move(record.id, lambda old, now: records.end(old, now=now))
 
