@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from framelane_celery.models.request import JobRequest, Number, Url
+from framelane_celery.models.fields import Number, Url
+from framelane_celery.models.request import JobRequest
 
 
 class MediaRequest(JobRequest):
@@ -26,7 +27,9 @@ class TranscribeRequest(MediaRequest):
     path: ClassVar[str] = "/v1/tasks/transcribe"
     task_type: ClassVar[str | None] = "transcribe"
 
-    language: str | None = None
+    language: (
+        Annotated[str, Field(min_length=1, description="A BCP-47 tag such as 'en'; detected, if left out.")] | None
+    ) = None
     speech_model: Literal["universal-2", "universal-3-pro", "nano"] = "universal-2"
     word_timings: bool = True
     speaker_labels: bool = False

@@ -12,7 +12,8 @@ from framelane_celery.testing.refusals import Path, Problem
 Rule = Callable[[Any], "str | None"]
 
 _HEX = re.compile(r"#([0-9a-fA-F]{6}|[0-9a-fA-F]{8})")
-_DIMENSION = re.compile(r"[+-]?\d+(\.\d+)?(%|°|deg|px)?")
+_ANY_HEX = re.compile(r"#([0-9a-fA-F]{3,4}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})")
+_DIMENSION = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(%|°|deg|px)?")
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/]+\S*")
 
 
@@ -23,6 +24,12 @@ def _is_number(value: Any) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an integer that no float can hold
         return False
+
+
+def _is_integer(value: Any) -> bool:
+    if isinstance(value, int):
+        return not isinstance(value, bool)
+    return _is_number(value) and int(value) == value
 
 
 def number(low: float | None = None, high: float | None = None, *, above: float | None = None) -> Rule:
@@ -45,7 +52,7 @@ def integer(low: int | None = None, high: int | None = None) -> Rule:
     """An integer from low to high."""
 
     def check(value: Any) -> str | None:
-        is_integer = _is_number(value) and int(value) == value
+        is_integer = _is_integer(value)
         if is_integer and (low is None or value >= low) and (high is None or value <= high):
             return None
         return f"must be an integer {_span(low, high)}".strip()
@@ -94,6 +101,11 @@ def flag(value: Any) -> str | None:
 def hex_color(value: Any) -> str | None:
     """A colour: `#rrggbb` or `#rrggbbaa`."""
     return None if isinstance(value, str) and _HEX.fullmatch(value) else "must be a colour like #rrggbb or #rrggbbaa"
+
+
+def any_hex_color(value: Any) -> str | None:
+    """A colour of which only "hex" is said: the short forms may pass too (INFER)."""
+    return None if isinstance(value, str) and _ANY_HEX.fullmatch(value) else hex_color(value)
 
 
 def dimension(value: Any) -> str | None:

@@ -36,7 +36,7 @@ _RENDER: dict[str, Rule] = {
     "duration": nullable(number(above=0)),
     "frame_rate": integer(1, 240),
     "output_format": one_of(*OUTPUT_FORMATS),
-    "output_filename": nullable(text(1)),
+    "output_filename": nullable(text()),
     "background_color": hex_color,
     "background_image_url": nullable(url),
     "alpha": flag,
@@ -80,7 +80,8 @@ def _check_render(body: Mapping[str, Any], is_good_source: Callable[[str], bool]
             problems.append(Problem((missing,), "width and height go together: give both or neither"))
     if body.get("alpha") is True and body.get("output_format", "mp4") not in ("webm", "mov"):
         problems.append(Problem(("alpha",), "needs output_format webm or mov"))
-    if "." in str(body.get("output_filename") or ""):
+    # "No extension" (the reference page): of the formats, since "promo.v2" may be meant as a name (INFER).
+    if str(body.get("output_filename") or "").lower().endswith(tuple(f".{name}" for name in OUTPUT_FORMATS)):
         problems.append(Problem(("output_filename",), "must have no extension"))
     problems += check_elements(body.get("elements"), is_good_source)
     return problems + check_transitions(body.get("transitions"), body.get("elements"))

@@ -134,7 +134,7 @@ def test_rules_of_elements(element: Any, field: str) -> None:
     ("body", "field", "code"),
     [
         ({"elements": [VIDEO, {**TEXT, "id": "v"}]}, "elements[1].id", "DUPLICATE_ELEMENT_ID"),
-        ({"transitions": [{"from_id": "v", "to_id": "v"}]}, "transitions[0]", "TRANSITION_SELF"),
+        ({"transitions": [{"from_id": "v", "to_id": "v"}]}, "transitions[0].to_id", "TRANSITION_SELF"),
         ({"transitions": [{"from_id": "v", "to_id": "x"}]}, "transitions[0].to_id", "DANGLING_TRANSITION"),
         ({"transitions": [{"from_id": "x"}], "elements": None}, "transitions[0].from_id", "DANGLING_TRANSITION"),
         ({"elements": [{"type": "composition"}]}, "elements[0].type", "unsupported_feature"),
