@@ -29,6 +29,13 @@ from framelane_celery.models.words import WordAnimation
 _DEFAULT_Z = {"text": 1}  # of a video and an image it is 0
 
 
+_NO_DURATION = "set 'out_point', a second of the source: what is played has no duration of its own"
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
 class _Element(WireModel):
     id: str = Field(default="", description="What transitions name it by.")
     time: Annotated[Seconds, Field(description="When it begins, in seconds of the output.")] = 0
@@ -41,7 +48,7 @@ class _Element(WireModel):
         others = [kind for kind, model in _KINDS.items() if name in model.model_fields]
         if others and name not in cls.instead_of:
             own = next(kind for kind, model in _KINDS.items() if issubclass(cls, model))
-            return f"unknown field of {own} elements: only {' and '.join(others)} elements have it"
+            return f"unknown field of {own} elements: only {_listed(others)} elements have it"
         return super()._hint(name)
 
 
@@ -56,8 +63,10 @@ class _Played(_Element):
     fade_out_duration: Number = Field(default=0, description="Seconds; of the sound only.")
 
     instead_of: ClassVar[Mapping[str, str]] = {
-        "duration": "set 'out_point', a second of the source: what is played has no duration of its own",
-        "length": "set 'out_point', a second of the source: what is played has no duration of its own",
+        **dict.fromkeys(("duration", "length"), _NO_DURATION),
+        **dict.fromkeys(
+            ("start", "begin"), "write 'time' for when in the output, or 'in_point' for where in its source"
+        ),
     }
 
     @model_validator(mode="after")
@@ -72,7 +81,8 @@ class _Played(_Element):
         That is `out_point = in_point + seconds * speed`, for there is no `duration` here (INFER: that `speed` changes
         how long it lasts is said by no page).
         """
-        return self.model_validate(self.model_copy(update={"out_point": self.in_point + seconds * self.speed}))
+        fields = {name: getattr(self, name) for name in self.model_fields_set}
+        return self.model_validate({**fields, "out_point": self.in_point + seconds * self.speed})
 
     def timeline_s(self, source_s: float) -> float:
         """Say when a second of the source is seen or heard, in seconds of the output."""

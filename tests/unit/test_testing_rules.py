@@ -76,7 +76,7 @@ def test_a_composition_with_all_that_is_documented_is_accepted() -> None:
         ({"alpha": True}, "alpha"),
         ({"alpha": True, "output_format": "gif"}, "alpha"),
         ({"ingest_external": "yes"}, "ingest_external"),
-        ({"metadata": {"a": 1}}, "metadata"),
+        ({"metadata": {"a": 1}}, "metadata.a"),
         ({"metadata": None}, "metadata"),
         ({"elements": {}}, "elements"),
         ({"transitions": [{"type": "iris", "duration": 0}]}, "transitions[0].duration"),
