@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import requests
+from celery import Celery
 from hypothesis import HealthCheck, given, settings
 
-from framelane_celery.errors import InvalidArguments
+from framelane_celery import InvalidArguments
 from framelane_celery.models import (
     AudioElement,
     ImageElement,
@@ -113,11 +114,25 @@ def test_where_the_pages_do_not_agree_the_models_let_both_ways_pass(
 
 
 def test_several_fields_are_told_at_once_each_with_its_place() -> None:
-    body = {"fps": 24, "elements": [TEXT | {"duratoin": 3, "colour": "red"}, IMAGE]}
-    assert str(refusal_of(body["elements"][0] and {"elements": body["elements"]})) == (
+    assert str(refusal_of({"elements": [TEXT | {"duratoin": 3, "colour": "red"}, IMAGE]})) == (
         "RenderRequest: elements[0].duratoin: unknown field, did you mean 'duration'?; "
         "elements[0].colour: unknown field, did you mean 'text_color'?"
     )
+
+
+@pytest.mark.parametrize("how", ["dict", "model", "fields", "signature"])
+def test_the_caller_of_a_task_is_told(how: str) -> None:
+    app = Celery("compositions", set_as_current=False, broker="memory://", backend="cache+memory://")
+    render = app.tasks["framelane.render"]
+    wrong = of(TEXT, duratoin=3)
+    calls = {
+        "dict": lambda: render.delay(wrong),
+        "model": lambda: render.delay(RenderRequest(), **wrong),
+        "fields": lambda: render.delay(**wrong),
+        "signature": lambda: render.s(wrong).apply_async(),
+    }
+    with pytest.raises(InvalidArguments, match=r"elements\[1\]\.duratoin: unknown field, did you mean 'duration'\?"):
+        calls[how]()
 
 
 def test_a_name_that_is_a_key_is_not_quoted() -> None:
