@@ -46,7 +46,7 @@ def _dimension(value: object) -> int | float | str:
         if isinstance(value, str):
             return _is_dimension(value)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-            return value
+            return _short_number(value)
     except (ValueError, OverflowError):  # the second: an integer that no float can hold
         pass
     raise ValueError("must be a number of pixels, a percentage such as '50%' or an angle such as '90deg'")

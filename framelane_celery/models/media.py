@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -66,3 +67,8 @@ class SuperResolutionRequest(MediaRequest):
 
     path: ClassVar[str] = "/v1/tasks/super-resolution"
     task_type: ClassVar[str | None] = "super_resolution"
+
+    instead_of: ClassVar[Mapping[str, str]] = {
+        name: f"write extra={{'{name}': …}}: no page tells what the factor is called"
+        for name in ("scale", "factor", "scale_factor")
+    }

@@ -9,45 +9,52 @@ from typing import Any
 import pytest
 import requests
 from celery import Celery
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from framelane_celery import InvalidArguments
 from framelane_celery.models import (
     AudioElement,
+    GazeRedirectRequest,
     ImageElement,
+    RemoveBackgroundRequest,
     RenderRequest,
+    SuperResolutionRequest,
     TextElement,
+    TranscribeRequest,
     VideoElement,
     Word,
     WordAnimation,
     parse_request,
 )
 from framelane_celery.testing import FramelaneServer
-from tests.unit.compositions import ELEMENTS, SCHEMA, compositions, edges
+from tests.unit.compositions import ELEMENTS, SCHEMA, compositions, drawn, edges
 from tests.unit.mistakes import CAPTION, DROPPED_IN_SILENCE, IMAGE, REFUSED_BY_BOTH, TEXT, VIDEO, of
 
-Post = Callable[[bytes], requests.Response]
+Post = Callable[..., requests.Response]
+MEDIA = (TranscribeRequest, GazeRedirectRequest, SuperResolutionRequest, RemoveBackgroundRequest)
+SOURCE = {"source_url": "https://x.io/a.mp4"}
 
 
 @pytest.fixture(scope="module")
 def post() -> Iterator[Post]:
     """Post a body to a local server, over a socket."""
     with (
-        FramelaneServer(renders_per_minute=None, virtual_time=True) as server,
+        FramelaneServer(renders_per_minute=None, tasks_per_minute=None, virtual_time=True) as server,
         requests.Session() as session,
     ):
         session.trust_env = False
         session.headers.update({"Authorization": f"Bearer {server.api_key}", "Content-Type": "application/json"})
-        yield lambda body: session.post(f"{server.base_url}/v1/renders", data=body, timeout=60)
+        yield lambda body, path="/v1/renders": session.post(f"{server.base_url}{path}", data=body, timeout=60)
 
 
-def refusal_of(body: Any) -> InvalidArguments:
+def refusal_of(body: Any, model: Any = RenderRequest) -> InvalidArguments:
     with pytest.raises(InvalidArguments) as caught:
-        parse_request(RenderRequest, body)
+        parse_request(model, body)
     return caught.value
 
 
-@settings(max_examples=200, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, database=None)
 @given(composition=compositions())
 def test_what_the_models_accept_the_server_accepts(post: Post, composition: dict[str, Any]) -> None:
     answer = post(parse_request(RenderRequest, composition).body({}))
@@ -108,6 +115,48 @@ def test_where_the_pages_do_not_agree_the_models_let_both_ways_pass(
     answer = post(parse_request(RenderRequest, body).body({}))
     assert answer.json()["error"]["code"] == code
     assert answer.json()["error"]["details"]["fields"][0]["field"] == field
+
+
+# -- media tasks
+
+
+@pytest.mark.parametrize("model", MEDIA, ids=lambda model: model.__name__)
+@settings(max_examples=50, database=None)
+@given(data=st.data())
+def test_media_requests_that_the_models_accept_the_server_accepts(post: Post, model: Any, data: st.DataObject) -> None:
+    body = data.draw(drawn(model.model_json_schema()))
+    answer = post(parse_request(model, body).body({}), model.path)
+    assert answer.status_code == 202, answer.text
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "field", "said"),
+    [
+        (TranscribeRequest, {}, "source_url", "is required"),
+        (TranscribeRequest, {**SOURCE, "speech_model": "universal-3"}, "speech_model", "did you mean 'universal-2'?"),
+        (TranscribeRequest, {**SOURCE, "speakers_expected": 11}, "speakers_expected", "must be 10 or less"),
+        (TranscribeRequest, {**SOURCE, "language": ""}, "language", "must not be empty"),
+        (TranscribeRequest, {**SOURCE, "word_boost": ["a"] * 201}, "word_boost", "must have at most 200 items"),
+        (GazeRedirectRequest, {**SOURCE, "intensity": 50}, "intensity", "must be 1 or less"),
+        (RemoveBackgroundRequest, {"source_url": "a.png"}, "source_url", "must be a URL that starts with https://"),
+        (RemoveBackgroundRequest, {**SOURCE, "metadata": {"a": 1}}, "metadata.a", "must be a string"),
+    ],
+)
+def test_what_is_wrong_with_a_media_request_is_told_by_both(
+    post: Post, model: Any, body: Any, field: str, said: str
+) -> None:
+    answer = post(json.dumps(body).encode(), model.path)
+    assert [wrong["field"] for wrong in answer.json()["error"]["details"]["fields"]] == [field]
+    error = refusal_of(body, model)
+    assert error.field == field
+    assert str(error).startswith(f"{model.__name__}: {field}: ")
+    assert str(error).endswith(said)
+
+
+def test_the_factor_that_no_page_names_goes_into_extra() -> None:
+    told = str(refusal_of({**SOURCE, "scale": 2}, SuperResolutionRequest))
+    assert "scale: unknown field, write extra={'scale': …}" in told
+    assert SuperResolutionRequest(**SOURCE, extra={"scale": 2}).wire({}) == {**SOURCE, "scale": 2}
 
 
 # -- messages

@@ -243,8 +243,12 @@ def test_only_what_was_set_goes_on_the_wire_as_canonical_bytes():
 
 
 def test_equal_requests_are_equal_bytes_whatever_the_order():
-    one = parse_request(RenderRequest, {"duration": 5.0, "elements": [VIDEO | {"time": 1}], "metadata": {"b": "1"}})
-    two = parse_request(RenderRequest, {"metadata": {"b": "1"}, "elements": [{"time": 1.0} | VIDEO], "duration": 5})
+    one = parse_request(
+        RenderRequest, {"duration": 5.0, "elements": [VIDEO | {"time": 1, "x": 7}], "metadata": {"b": "1"}}
+    )
+    two = parse_request(
+        RenderRequest, {"metadata": {"b": "1"}, "elements": [{"time": 1.0, "x": 7.0} | VIDEO], "duration": 5}
+    )
     assert one.body({"a": "2"}) == two.body({"a": "2"})
 
 
