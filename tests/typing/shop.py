@@ -76,6 +76,7 @@ def mistakes(job: framelane.Job) -> None:
     VideoElement(source_url=url, duration=3)  # E: call-arg
     VideoElement(time=3)  # E: call-arg
     VideoElement(source_url=url, blend_mode="burn")  # E: arg-type
+    VideoElement(source_url=url, volume="loud")  # E: arg-type
     VideoElement(source_url=url, x=[10])  # E: arg-type
     AudioElement(source_url=url, z_index=1)  # E: call-arg
     AudioElement(source_url=url).above()  # E: attr-defined

@@ -188,6 +188,8 @@ def test_a_name_that_is_a_key_is_not_quoted() -> None:
     error = refusal_of({"https://x.io/a?sig=hunter2": 1, 7: 1})
     assert "hunter2" not in str(error) + str(error.field)
     assert "7: unknown field" in str(error)
+    error = refusal_of({"metadata": {"https://x.io/a?sig=hunter2": 1}})
+    assert "hunter2" not in str(error) + str(error.field)
 
 
 # -- the way out
