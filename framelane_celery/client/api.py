@@ -14,8 +14,9 @@ from urllib.parse import quote, urljoin, urlsplit
 import requests
 
 from framelane_celery.client.answers import code_and_message, error_body, job_of, json_of, parsed, retry_after_of
+from framelane_celery.client.calls import counted
 from framelane_celery.client.saving import CHUNK_BYTES, length_of, save
-from framelane_celery.client.sending import NO_AUTH, Bearer, new_session, send
+from framelane_celery.client.sending import NO_AUTH, Bearer, new_session, send, send_unseen
 from framelane_celery.errors import (
     ApiError,
     InvalidRequest,
@@ -258,7 +259,9 @@ class FramelaneClient:
                 return save(answer, target, max_s)
         with new_session(NO_AUTH) as storage:  # the key is not in it, so no redirect can carry it along
             timeout = (self._connect_timeout_s, self._read_timeout_s)
-            with send(storage, "GET", link, "storage", timeout=timeout, stream=True, allow_redirects=True) as answer:
+            with send_unseen(
+                storage, "GET", link, "storage", timeout=timeout, stream=True, allow_redirects=True
+            ) as answer:
                 if answer.status_code != 200:
                     raise TransportError(f"storage answered {answer.status_code} {clean_text(answer.reason or '', 60)}")
                 return save(answer, target, max_s)
@@ -305,18 +308,20 @@ class FramelaneClient:
         """Send one call to the API. Any answer but a 2xx is an error, and so is a redirect but a download's."""
         if self._pid != os.getpid():
             self._session, self._pid = new_session(self._auth), os.getpid()
-        answer = send(
-            self._session,
-            method,
-            self.base_url + path,
-            f"{method} {path}",
-            params=params,
-            data=body,
-            headers=headers,
-            timeout=(self._connect_timeout_s, read_timeout_s or self._read_timeout_s),
-            stream=stream,
-            allow_redirects=False,
-        )
+        with counted(method, path) as call:
+            answer = send(
+                self._session,
+                method,
+                self.base_url + path,
+                f"{method} {path}",
+                params=params,
+                data=body,
+                headers=headers,
+                timeout=(self._connect_timeout_s, read_timeout_s or self._read_timeout_s),
+                stream=stream,
+                allow_redirects=False,
+            )
+            call.status = str(answer.status_code)
         if 200 <= answer.status_code < 300 or (stream and answer.is_redirect):
             return answer
         with answer:

@@ -7,7 +7,7 @@ fields that were set go on the wire: the defaults are the server's.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
@@ -33,6 +33,14 @@ from framelane_celery.models.unknown import hint
 _ON_THE_WIRE = {"wire": True}
 
 
+class _Hidden:
+    def __repr__(self) -> str:
+        return "…"
+
+
+_HIDDEN = _Hidden()
+
+
 class WireModel(BaseModel):
     """A part of a request. `extra` holds what the API has gained since: it is merged into the JSON, and wins."""
 
@@ -47,6 +55,13 @@ class WireModel(BaseModel):
         default_factory=dict,
         description="Fields that the API has gained since: sent unchecked.",
     )
+
+    def __repr_args__(self) -> Iterator[tuple[str, object]]:
+        """Which fields are set. Error reports keep the reprs of local variables, so: no text, no URL."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if name in self.model_fields_set:
+                yield name, value if isinstance(value, (bool, int, float)) else _HIDDEN
 
     @model_validator(mode="before")
     @classmethod
