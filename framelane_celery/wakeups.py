@@ -54,6 +54,9 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
     options: dict[str, Any]
 
+    def __repr__(self) -> str:
+        return f"Call({self.task!r}, …)"  # its arguments are nobody's business
+
     def to_text(self) -> str:
         return str(dumps(self._asdict()))
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from framelane_celery.testing import FramelaneServer
 
 
@@ -41,8 +43,7 @@ def serve(host: str, port: int, job_seconds: float, api_key: str) -> None:
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from error
     try:
-        _announce(server)
-        _wait_for_a_signal()
+        _until_a_signal(lambda: _announce(server))
     finally:
         server.stop()
     click.echo(f"Stopped after {server.ledger.counts()['requests']} requests.")
@@ -56,10 +57,12 @@ def _announce(server: FramelaneServer) -> None:
     click.echo(f"What crossed it: {server.base_url}/_ledger    Stop: Ctrl-C")
 
 
-def _wait_for_a_signal() -> None:
+def _until_a_signal(begin: Callable[[], None]) -> None:
+    """Whoever is told that it has begun may stop it at once, so the signals are minded before that."""
     told = threading.Event()
     before = {number: signal.signal(number, lambda *_: told.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        begin()
         told.wait()
     finally:
         for number, handler in before.items():

@@ -16,6 +16,7 @@ import requests
 from framelane_celery.client.answers import code_and_message, error_body, job_of, json_of, parsed, retry_after_of
 from framelane_celery.client.saving import CHUNK_BYTES, length_of, save
 from framelane_celery.client.sending import NO_AUTH, Bearer, new_session, send
+from framelane_celery.client.unlogged import signed_url
 from framelane_celery.errors import (
     ApiError,
     InvalidRequest,
@@ -258,7 +259,9 @@ class FramelaneClient:
                 return save(answer, target, max_s)
         with new_session(NO_AUTH) as storage:  # the key is not in it, so no redirect can carry it along
             timeout = (self._connect_timeout_s, self._read_timeout_s)
-            with send(storage, "GET", link, "storage", timeout=timeout, stream=True, allow_redirects=True) as answer:
+            with signed_url():
+                sent = send(storage, "GET", link, "storage", timeout=timeout, stream=True, allow_redirects=True)
+            with sent as answer:
                 if answer.status_code != 200:
                     raise TransportError(f"storage answered {answer.status_code} {clean_text(answer.reason or '', 60)}")
                 return save(answer, target, max_s)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
@@ -62,6 +62,14 @@ Dimension = Annotated[float | str, BeforeValidator(_dimension)]
 Metadata = dict[str, str]
 
 
+class _Hidden:
+    def __repr__(self) -> str:
+        return "…"
+
+
+_HIDDEN = _Hidden()
+
+
 class WireModel(BaseModel):
     """A part of a request. `extra` holds what the API has gained since: it is merged into the JSON, and wins."""
 
@@ -73,6 +81,13 @@ class WireModel(BaseModel):
     instead_of: ClassVar[Mapping[str, str]] = {}
 
     extra: dict[str, Any] = Field(default_factory=dict)
+
+    def __repr_args__(self) -> Iterator[tuple[str, object]]:
+        """Which fields are set. Error reports keep the reprs of local variables, so: no text, no URL."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if name in self.model_fields_set:
+                yield name, value if isinstance(value, (bool, int, float)) else _HIDDEN
 
     @model_validator(mode="before")
     @classmethod

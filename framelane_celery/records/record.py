@@ -7,7 +7,7 @@ is late, doubled or replayed does not fit any more and is dropped. ``version`` i
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 from uuid import NAMESPACE_URL, uuid5
 
@@ -28,12 +28,12 @@ class Record:
     """One Celery task of ours. Instants are epoch seconds of the room's clock.
 
     ``call`` is the saved signature and ``request`` the saved bytes, both as JSON text: they are parsed only where they
-    are needed, so that a sweep over 100,000 records does not pay for them.
+    are needed, so that a sweep over 100,000 records does not pay for them. They are not in the repr, nor is the job.
     """
 
     id: str
     task: str
-    call: str
+    call: str = field(repr=False)
     digest: str
     until: Until = "start"
     step: int = 0
@@ -54,14 +54,14 @@ class Record:
     key: int = 1
     key_id: str | None = None
     budget_from: int = 1  # the attempt from which the routes count: a replay has a budget of its own
-    request: str | None = None
+    request: str | None = field(default=None, repr=False)
     first_post_at: float | None = None
     pauses: int = 0
     queued_at: float | None = None
     head_start_s: float = 0.0  # in the queue of slots, for its Celery priority
     job_id: str | None = None
     job_kind: JobKind | None = None
-    job: dict[str, Any] | None = None
+    job: dict[str, Any] | None = field(default=None, repr=False)
     accepted_at: float | None = None
     deadline_at: float | None = None
     reported_at: float | None = None

@@ -36,6 +36,7 @@ from framelane_celery.tasks.begin import drop
 from framelane_celery.tasks.jobs import error_of, failure_of_refusal, job_metadata, request_model
 from framelane_celery.tasks.routes import decide
 from framelane_celery.tasks.run import WorkerRun
+from framelane_celery.tasks.tail import show_no_result
 
 if TYPE_CHECKING:
     from celery.app.task import Context
@@ -279,4 +280,5 @@ class JobRun(WorkerRun):
         self.ask_lease()
         if outcome != "completed":
             raise error_of(record)
+        show_no_result(self.request, result)
         return result

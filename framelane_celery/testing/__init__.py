@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from framelane_celery.testing.clock import Clock
+    from framelane_celery.testing.ends import assert_dead_letter, assert_waiting
     from framelane_celery.testing.faults import Fault, Faults
     from framelane_celery.testing.jobs import Cancelled, Completed, Failed, Never, Outcome, Submission
     from framelane_celery.testing.ledger import Entry, Ledger
     from framelane_celery.testing.server import FramelaneServer
+    from framelane_celery.testing.submitted import Submitted
     from framelane_celery.testing.switches import Switches
     from framelane_celery.testing.webhooks import Delivered, Deliveries
 
@@ -34,7 +36,10 @@ __all__ = [
     "Never",
     "Outcome",
     "Submission",
+    "Submitted",
     "Switches",
+    "assert_dead_letter",
+    "assert_waiting",
 ]
 
 _HOMES = {
@@ -52,7 +57,10 @@ _HOMES = {
     "Never": "jobs",
     "Outcome": "jobs",
     "Submission": "jobs",
+    "Submitted": "submitted",
     "Switches": "switches",
+    "assert_dead_letter": "ends",
+    "assert_waiting": "ends",
 }
 
 

@@ -31,6 +31,12 @@ class Clock:
             running = 0.0 if self.is_virtual else time.monotonic() - self._origin
             return self._start + running + self._ahead
 
+    @property
+    def ahead_s(self) -> float:
+        """How far `advance` has moved it, in all."""
+        with self._lock:
+            return self._ahead
+
     def advance(self, seconds: float) -> None:
         """Move the clock ahead and wake every held request, so that it looks again."""
         if seconds < 0:

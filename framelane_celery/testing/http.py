@@ -93,6 +93,7 @@ class Funnel:
             return response
         except Refusal as refusal:
             call.is_replay = refusal.is_replay
+            call.note = call.note or f"{refusal.code}: {refusal.message}"
             return answer_refusal(refusal, with_retry_after=self._api.switches.retry_after_header)
         except HTTPException as error:
             code = "not_found" if error.code == 404 else "method_not_allowed"

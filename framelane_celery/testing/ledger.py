@@ -14,7 +14,8 @@ from typing import Any
 class Entry:
     """One request and what was answered.
 
-    `status` is None when the connection was closed without an answer; `at` is the server's clock in epoch seconds.
+    `status` is None when the connection was closed without an answer; `at` is the server's clock in epoch seconds;
+    `note` says why it was refused.
     The key of the account is not kept.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from werkzeug.serving import BaseWSGIServer
 
 from framelane_celery.testing.api import Api
+from framelane_celery.testing.assertions import Assertions
 from framelane_celery.testing.clock import Clock
 from framelane_celery.testing.faults import Faults
 from framelane_celery.testing.http import Funnel
@@ -20,6 +22,7 @@ from framelane_celery.testing.ledger import Ledger
 from framelane_celery.testing.limits import WINDOW_S, Periods
 from framelane_celery.testing.quota import Quota
 from framelane_celery.testing.storage import Storage
+from framelane_celery.testing.submitted import Submitted, submitted
 from framelane_celery.testing.switches import Switches
 from framelane_celery.testing.transport import Connections, listen
 from framelane_celery.testing.views import job_view
@@ -27,9 +30,10 @@ from framelane_celery.testing.webhooks import Delivered, Deliveries, Sender
 from framelane_celery.testing.workspace import Workspace
 
 STOP_TIMEOUT_S = 5.0
+UNEXPECTED = "Unexpected error while rendering."
 
 
-class FramelaneServer:
+class FramelaneServer(Assertions):
     """A real HTTP server that behaves as Framelane's documentation says.
 
         with FramelaneServer(job_seconds=0.2) as server:
@@ -78,13 +82,15 @@ class FramelaneServer:
         self.clock = Clock(virtual=virtual_time, start=start_at)
         self.switches = switches or Switches()
         self.job_seconds = job_seconds
+        self._outcome = outcome or (lambda submission: Completed())
+        self._failing: deque[Failed] = deque()
         self._host, self._port = host, port
         self._storage = Storage(self.clock)
         self._workspace = Workspace(
             self.clock,
             self.switches,
             duration=duration or (lambda submission: self.job_seconds),
-            outcome=outcome or (lambda submission: Completed()),
+            outcome=self._outcome_of,
             quota=Quota(
                 {"render": quota_renders, "task": quota_tasks, "render_minutes": quota_render_minutes},
                 Periods(quota_period_s),
@@ -180,27 +186,44 @@ class FramelaneServer:
         """The webhooks that were sent, and what was answered, in the order of the answers."""
         return list(self._sender.delivered)
 
-    def finish(self, job_id: str, **output: Any) -> None:
+    @property
+    def submitted(self) -> list[Submitted]:
+        """Every job with what was asked for, oldest first."""
+        now = self.clock.now()
+        return [submitted(job, job.life.phase(now).status) for job in self._workspace.jobs()]
+
+    def _outcome_of(self, submission: Submission) -> Outcome:
+        return self._failing.popleft() if self._failing else self._outcome(submission)
+
+    def fail_next(self, code: str = "internal", message: str = UNEXPECTED, *, times: int = 1) -> None:
+        """Have the next job that is submitted fail when its time has come; or the next few."""
+        self._failing.extend([Failed(code, message)] * times)
+
+    def finish(self, job: Submitted | str, **output: Any) -> None:
         """Complete a job now; keywords replace members of its output.
 
         Raises: KeyError for an unknown job, ValueError for one that has ended.
         """
-        self._workspace.end(job_id, Completed(output))
+        self._workspace.end(_id_of(job), Completed(output))
 
-    def fail(self, job_id: str, code: str = "internal", message: str = "Unexpected error while rendering.") -> None:
+    def fail(self, job: Submitted | str, code: str = "internal", message: str = UNEXPECTED) -> None:
         """Fail a job now.
 
         Raises: KeyError for an unknown job, ValueError for one that has ended.
         """
-        self._workspace.end(job_id, Failed(code, message))
+        self._workspace.end(_id_of(job), Failed(code, message))
 
-    def cancel(self, job_id: str) -> None:
+    def cancel(self, job: Submitted | str) -> None:
         """Cancel a job now, as somebody in the console would.
 
         Raises: KeyError for an unknown job, ValueError for one that has ended.
         """
-        self._workspace.end(job_id, Cancelled())
+        self._workspace.end(_id_of(job), Cancelled())
 
     def reset_quota(self) -> None:
         """Start counting the quota anew, as an upgrade of the plan would."""
         self._workspace.reset_quota()
+
+
+def _id_of(job: Submitted | str) -> str:
+    return job.id if isinstance(job, Submitted) else job

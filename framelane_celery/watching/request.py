@@ -27,6 +27,11 @@ class FramelaneRequest(Request):
 
     _has_told_timeout = False
 
+    def info(self, safe: bool = False) -> dict[str, Any]:
+        """For ``inspect active`` and Flower: arguments as the events show them, never the request itself."""
+        shown: dict[str, Any] = super().info(safe=True)
+        return shown
+
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """A hard time limit ends the task: Celery stores FAILURE and kills the child, which cannot end the record.
 

@@ -55,6 +55,11 @@ class WatcherStep(bootsteps.StartStopStep):
         self._worker = worker
         resend_unknown(worker.consumer)
         signals.worker_ready.connect(self._on_ready)
+        embedded = sys.modules.get("celery.contrib.testing.worker")
+        if embedded is not None:  # its workers, of users' tests, tell neither `worker_ready` nor `worker_shutdown`
+            uid = f"{self.name}-{id(self)}"  # Celery 5.5 takes the methods of two steps for one receiver
+            embedded.test_worker_started.connect(self._on_embedded_ready, dispatch_uid=uid)
+            embedded.test_worker_stopped.connect(self._on_shutdown, dispatch_uid=uid)
         signals.worker_shutting_down.connect(self._on_shutting_down)
         signals.worker_shutdown.connect(self._on_shutdown)
 
@@ -80,6 +85,9 @@ class WatcherStep(bootsteps.StartStopStep):
             events_are_on=lambda: sends_task_events(getattr(sender, "event_dispatcher", None)),
         )
         self.watcher.start()
+
+    def _on_embedded_ready(self, consumer: Any, **kwargs: Any) -> None:
+        self._on_ready(consumer)
 
     def _on_shutting_down(self, **kwargs: Any) -> None:
         if self.watcher is not None:

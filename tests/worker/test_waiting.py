@@ -63,15 +63,6 @@ def test_50_waiting_jobs_hold_no_worker(make_stack: MakeStack, pool: str) -> Non
             assert all(result.get(timeout=60)["status"] == "completed" for result in results)
 
 
-@pytest.mark.parametrize("pool", ["threads", "gevent"])
-def test_other_pools(make_stack: MakeStack, server: FramelaneServer, pool: str) -> None:
-    """The watcher does not depend on the pool (solo and prefork: above)."""
-    stack = make_stack("redis", server)
-    with stack.worker("-P", pool, "-c", "4"):
-        body = chord([render(stack, str(n)) for n in range(3)], stack.sig("montage"), app=stack.app)
-        assert chain(body, stack.sig("publish")).apply_async().get(timeout=60).startswith("render completed")
-
-
 # --- what is shown -----------------------------------------------------------------------------------------------
 
 
