@@ -10,9 +10,10 @@ from typing import Any
 from werkzeug.wrappers import Response
 
 from framelane_celery.testing.api import Api
-from framelane_celery.testing.artefacts import make_artefact
+from framelane_celery.testing.artefacts import content_of, make_artefact
 from framelane_celery.testing.calls import Call, answer_json
 from framelane_celery.testing.clock import iso
+from framelane_celery.testing.files import serve_file
 from framelane_celery.testing.jobs import OPERATIONS, STATUSES, TASK_TYPES, TERMINAL, Phase, StoredJob, Submission
 from framelane_celery.testing.refusals import Problem, Refusal, refuse_invalid
 from framelane_celery.testing.validation import OUTPUT_FORMATS, check_request
@@ -119,8 +120,8 @@ def stored_file(api: Api, call: Call, job_id: str, filename: str) -> Response:
     job = api.workspace.get(job_id)
     if job is None:
         raise Refusal(404, "not_found", "No such file.")
-    call.job_id, artefact = job_id, make_artefact(job.submission)
-    return Response(artefact.data, content_type=artefact.content_type)
+    call.job_id = job_id
+    return serve_file(call, content_of(job), make_artefact(job.submission).content_type)
 
 
 def usage(api: Api, call: Call) -> Response:

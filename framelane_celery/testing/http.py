@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -78,6 +78,9 @@ class Funnel:
         if fault.kind == "slow":
             self._api.stopping.wait(fault.seconds)
             return self._answer(call)
+        if fault.kind == "cut":
+            call.cut_at_bytes = fault.at_bytes
+            return _cut(self._answer(call), fault.at_bytes)
         if fault.kind == "answer_lost" or fault.accepted:
             self._answer(call)
         if fault.kind == "answer_lost":
@@ -95,6 +98,8 @@ class Funnel:
             call.is_replay = refusal.is_replay
             call.note = call.note or f"{refusal.code}: {refusal.message}"
             return answer_refusal(refusal, with_retry_after=self._api.switches.retry_after_header)
+        except Dropped:
+            raise
         except HTTPException as error:
             code = "not_found" if error.code == 404 else "method_not_allowed"
             return answer_json({"error": {"code": code, "message": f"{error.name}."}}, error.code or 500)
@@ -109,6 +114,22 @@ class Funnel:
             for name in ("job_id", "is_replay", "is_new_job", "wait_s", "fault", "note", "idempotency_key", "body")
         }
         self._api.ledger.add(at=at, method=call.method, path=call.path, query=call.query, status=status, **noted)
+
+
+def _cut(answer: Response, at_bytes: int) -> Response:
+    whole = answer.iter_encoded()
+
+    def pieces() -> Iterator[bytes]:
+        left = at_bytes
+        for piece in whole:
+            yield piece[:left]
+            left -= len(piece)
+            if left <= 0:
+                raise Dropped(is_reset=True)
+
+    answer.headers.setdefault("Content-Length", str(answer.content_length or 0))
+    answer.response = pieces()
+    return answer
 
 
 def _false_answer(fault: Fault) -> Response:
