@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from framelane_celery.client.sending import reason_of
 from framelane_celery.errors import TransportError, clean_text
-from framelane_celery.models import Job
+from framelane_celery.models import Import, Job
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
@@ -22,6 +22,8 @@ _MAX_RETRY_AFTER_S = 24 * 3600.0
 
 
 def job_of(answer: requests.Response, kind: str) -> Job:
+    if kind == "import":
+        return parsed(Import, answer).as_job()
     job = parsed(Job, answer)
     return job if job.kind else job.model_copy(update={"kind": kind})
 

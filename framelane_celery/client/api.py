@@ -12,17 +12,19 @@ import requests
 
 from framelane_celery.client.answers import code_and_message, error_body, retry_after_of
 from framelane_celery.client.downloads import DownloadCalls
+from framelane_celery.client.imports import ImportCalls
 from framelane_celery.client.jobs import JobCalls, Kind, Submitted
 from framelane_celery.client.previews import PreviewCalls
 from framelane_celery.client.sending import Bearer, new_session, send
+from framelane_celery.client.uploads import UploadCalls, Uploaded
 from framelane_celery.client.workspace import WorkspaceCalls
 from framelane_celery.errors import ApiError, SettingsError, clean_text, error_for
 from framelane_celery.settings import FramelaneSettings
 
-__all__ = ["FramelaneClient", "Kind", "Submitted", "shared_client"]
+__all__ = ["FramelaneClient", "Kind", "Submitted", "Uploaded", "shared_client"]
 
 
-class FramelaneClient(JobCalls, DownloadCalls, PreviewCalls, WorkspaceCalls):
+class FramelaneClient(JobCalls, ImportCalls, UploadCalls, DownloadCalls, PreviewCalls, WorkspaceCalls):
     """The Framelane API, for one thread. It keeps its connections open: close it, or use it as a context manager.
 
     A process that was forked gets a session of its own, so that two never share a connection.

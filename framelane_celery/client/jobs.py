@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
 from framelane_celery.client.answers import job_of, parsed
 from framelane_celery.client.calls import Calls, item_path
-from framelane_celery.errors import TransportError
+from framelane_celery.errors import TransportError, UnsupportedFeature
 from framelane_celery.models import Job, JobPage, JobRequest, RenderRequest
 from framelane_celery.models.media import MediaRequest
 
-Kind = Literal["render", "task"]
+Kind = Literal["render", "task", "import"]
 
 MAX_WAIT_S = 25
 _WAIT_MARGIN_S = 10  # the API holds a long-poll for about 25 s; the vendor advises to allow 30 and more
-_COLLECTIONS: Mapping[str, str] = {"render": "/v1/renders", "task": "/v1/tasks"}
+_COLLECTIONS: Mapping[str, str] = {"render": "/v1/renders", "task": "/v1/tasks", "import": "/v1/imports"}
 
 
 class Submitted(NamedTuple):
@@ -42,7 +43,7 @@ class JobCalls(Calls):
             raise ValueError("the idempotency key must be printable ASCII")
         headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key}
         answer = self._request("POST", path, body=body, headers=headers)
-        kind = "render" if path.startswith(_COLLECTIONS["render"]) else "task"
+        kind = next((kind for kind, opening in _COLLECTIONS.items() if path.startswith(opening)), "task")
         return Submitted(job_of(answer, kind), is_replay=answer.status_code == 200)
 
     def create_render(self, request: RenderRequest, idempotency_key: str) -> Submitted:
@@ -69,6 +70,8 @@ class JobCalls(Calls):
         """
         if not 0 <= wait_s <= MAX_WAIT_S:
             raise ValueError(f"wait_s must be 0 to {MAX_WAIT_S}")
+        if kind == "import" and wait_s:
+            return self._watch_import(job_id, wait_s)
         answer = self._request(
             "GET",
             job_path(kind, job_id),
@@ -76,6 +79,16 @@ class JobCalls(Calls):
             read_timeout_s=max(self._read_timeout_s, wait_s + _WAIT_MARGIN_S) if wait_s else None,
         )
         return job_of(answer, kind)
+
+    def _watch_import(self, import_id: str, wait_s: int) -> Job:
+        """The API holds no read of an import (framelane_api.md §14), so this thread does: a few reads, with pauses."""
+        give_up_at = time.monotonic() + wait_s
+        while True:
+            job = self.get_job("import", import_id)
+            left_s = give_up_at - time.monotonic()
+            if job.is_terminal or left_s <= 0:
+                return job
+            time.sleep(min(left_s, max(0.5, wait_s / 8)))
 
     def get_render(self, render_id: str, *, wait_s: int = 0) -> Job:
         """Read one render; see `get_job`."""
@@ -96,12 +109,16 @@ class JobCalls(Calls):
     ) -> JobPage:
         """Read one page of the renders, or of the media tasks. An API may ignore the filters: look at the jobs.
 
+        Of imports it has no list, so that page is empty.
+
         Shape:  {"data": [Job], "next_cursor": "…" | null, "has_more": false}
         Units:  type is a task_type, with underscores.
         Raises: ApiError, RateLimited, TransportError.
         Resend: safe.
         Source: GET /v1/tasks, docs.framelane.io/api-reference/tasks/list-tasks; GET /v1/renders is alike.
         """
+        if kind == "import":
+            return JobPage()
         filters = {"status": status, "type": type, "cursor": cursor, "limit": limit}
         params = {name: value for name, value in filters.items() if value is not None}
         answer = self._request("GET", _COLLECTIONS[kind], params=params)
@@ -125,10 +142,13 @@ class JobCalls(Calls):
     def cancel_job(self, kind: Kind, job_id: str) -> Job | None:
         """Ask for a job to be cancelled; None where the answer has no job in it.
 
-        Raises: NotFound; Conflict (INFER: it has ended, or is past cancelling); ApiError, TransportError.
+        Raises: UnsupportedFeature for an import; NotFound; Conflict (INFER: it has ended, or is past cancelling);
+                ApiError, TransportError.
         Resend: safe.
         Source: DELETE /v1/renders/{id}, DELETE /v1/tasks/{id}; their answers are not documented.
         """
+        if kind == "import":
+            raise UnsupportedFeature("an import cannot be cancelled: the API has no call for it", 405)
         answer = self._request("DELETE", job_path(kind, job_id))
         try:
             return job_of(answer, kind)

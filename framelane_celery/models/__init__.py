@@ -3,6 +3,7 @@
 from pydantic import BaseModel
 
 from framelane_celery.models.answer import Answer
+from framelane_celery.models.imports import Import, ImportRequest
 from framelane_celery.models.job import Job, JobErrorInfo, JobOutput, JobPage
 from framelane_celery.models.media import (
     GazeRedirectRequest,
@@ -27,15 +28,19 @@ from framelane_celery.models.render import (
     WordAnimation,
 )
 from framelane_celery.models.request import JobRequest, WireModel, invalid_arguments, parse_request
+from framelane_celery.models.uploads import Asset, Upload
 from framelane_celery.models.usage import Usage
 
 __all__ = [
+    "Asset",
     "AudioElement",
     "ChromaSettings",
     "Effect",
     "Element",
     "GazeRedirectRequest",
     "ImageElement",
+    "Import",
+    "ImportRequest",
     "Job",
     "JobErrorInfo",
     "JobOutput",
@@ -50,6 +55,7 @@ __all__ = [
     "TextElement",
     "TranscribeRequest",
     "Transition",
+    "Upload",
     "Usage",
     "VideoElement",
     "Violation",

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from framelane_celery.models.estimate import output_seconds
-from framelane_celery.models.request import Dimension, JobRequest, Number, Url, WireModel, wrong
+from framelane_celery.models.request import Dimension, MarkedRequest, Number, Url, WireModel, wrong
 
 
 def _hex(colour: str) -> str:
@@ -251,14 +251,14 @@ class TextElement(_Visual):
 Element = Annotated[VideoElement | AudioElement | TextElement | ImageElement, Field(discriminator="type")]
 
 
-class RenderRequest(JobRequest):
+class RenderRequest(MarkedRequest):
     """A composition to render.
 
     Units:  duration in seconds, width and height in pixels.
     Source: docs.framelane.io/api-reference/renders/submit-a-render-job.
     """
 
-    kind: ClassVar[Literal["render", "task"]] = "render"
+    kind: ClassVar[Literal["render", "task", "import"]] = "render"
     path: ClassVar[str] = "/v1/renders"
 
     width: Annotated[int, Field(ge=16, le=8192)] | None = None

@@ -9,6 +9,7 @@ from framelane_celery.testing.clock import Clock
 from framelane_celery.testing.faults import Faults
 from framelane_celery.testing.ledger import Ledger
 from framelane_celery.testing.limits import WINDOW_S, FixedWindow
+from framelane_celery.testing.media import Media
 from framelane_celery.testing.refusals import Refusal
 from framelane_celery.testing.storage import Storage
 from framelane_celery.testing.switches import Switches
@@ -31,6 +32,7 @@ class Api:
         window_s: float = WINDOW_S,
     ) -> None:
         self.clock, self.switches, self.workspace, self.storage = clock, switches, workspace, storage
+        self.media = Media(clock)
         self.ledger, self.faults, self.stopping = Ledger(), Faults(), threading.Event()
         self.started_at = clock.now()
         self.renders, self.tasks, self.all_reads = (

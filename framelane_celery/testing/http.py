@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
-from framelane_celery.testing import control, endpoints, previews
+from framelane_celery.testing import bringing, control, endpoints, previews
 from framelane_celery.testing.api import Api
 from framelane_celery.testing.calls import Call, Dropped, answer_html, answer_json, answer_refusal
 from framelane_celery.testing.faults import Fault
@@ -38,6 +38,12 @@ _RULES: list[tuple[str, str, Endpoint]] = [
     ("GET", "/v1/workspace", endpoints.workspace),
     ("GET", "/v1/workspace/usage", endpoints.usage),
     ("GET", "/v1/capabilities", endpoints.capabilities),
+    ("POST", "/v1/uploads", bringing.reserve_upload),
+    ("POST", "/v1/imports", bringing.create_import),
+    ("GET", "/v1/imports/<import_id>", bringing.get_import),
+    ("GET", "/v1/workspace/assets", bringing.list_assets),
+    ("PUT", "/storage/uploads/<workspace>/<filename>", bringing.put_file),
+    ("GET", "/storage/uploads/<workspace>/<filename>", bringing.uploaded_file),
     ("GET", "/storage/<job_id>/<filename>", endpoints.stored_file),
     ("GET", "/_ledger", control.show_ledger),
     ("POST", "/_control", control.obey),

@@ -20,6 +20,7 @@ from framelane_celery.testing.http import Funnel
 from framelane_celery.testing.jobs import Cancelled, Completed, Failed, Outcome, StoredJob, Submission
 from framelane_celery.testing.ledger import Ledger
 from framelane_celery.testing.limits import WINDOW_S, Periods
+from framelane_celery.testing.media import Media
 from framelane_celery.testing.quota import Quota
 from framelane_celery.testing.storage import Storage
 from framelane_celery.testing.submitted import Submitted, submitted
@@ -146,6 +147,7 @@ class FramelaneServer(Assertions):
             self._listener.socket.shutdown(socket.SHUT_RDWR)  # or the next line waits until the accept loop looks up
         self._listener.shutdown()
         self._workspace.close()
+        self._api.media.close()
         self._sender.stop(STOP_TIMEOUT_S)
         self._connections.close(STOP_TIMEOUT_S)
         self._thread.join(STOP_TIMEOUT_S)
@@ -180,6 +182,11 @@ class FramelaneServer(Assertions):
 
     def _view(self, job: StoredJob) -> dict[str, Any]:
         return job_view(job, job.life.phase(self.clock.now()), self._storage, self.switches)
+
+    @property
+    def media(self) -> Media:
+        """What was uploaded and imported; `import_seconds` and `import_error` say how imports go."""
+        return self._api.media
 
     @property
     def delivered(self) -> list[Delivered]:
