@@ -15,8 +15,10 @@ from framelane_celery.client.downloads import DownloadCalls
 from framelane_celery.client.imports import ImportCalls
 from framelane_celery.client.jobs import JobCalls, Kind, Submitted
 from framelane_celery.client.previews import PreviewCalls
+from framelane_celery.client.projects import ProjectCalls
 from framelane_celery.client.sending import Bearer, new_session, send
 from framelane_celery.client.uploads import UploadCalls, Uploaded
+from framelane_celery.client.webhooks import WebhookCalls
 from framelane_celery.client.workspace import WorkspaceCalls
 from framelane_celery.errors import ApiError, SettingsError, clean_text, error_for
 from framelane_celery.settings import FramelaneSettings
@@ -24,7 +26,16 @@ from framelane_celery.settings import FramelaneSettings
 __all__ = ["FramelaneClient", "Kind", "Submitted", "Uploaded", "shared_client"]
 
 
-class FramelaneClient(JobCalls, ImportCalls, UploadCalls, DownloadCalls, PreviewCalls, WorkspaceCalls):
+class FramelaneClient(
+    JobCalls,
+    ImportCalls,
+    UploadCalls,
+    DownloadCalls,
+    PreviewCalls,
+    ProjectCalls,
+    WebhookCalls,
+    WorkspaceCalls,
+):
     """The Framelane API, for one thread. It keeps its connections open: close it, or use it as a context manager.
 
     A process that was forked gets a session of its own, so that two never share a connection.

@@ -13,6 +13,7 @@ from framelane_celery.models.media import (
     TranscribeRequest,
 )
 from framelane_celery.models.preview import Preview, Violation
+from framelane_celery.models.projects import Project, ProjectChange
 from framelane_celery.models.render import (
     AudioElement,
     ChromaSettings,
@@ -30,11 +31,16 @@ from framelane_celery.models.render import (
 from framelane_celery.models.request import JobRequest, WireModel, invalid_arguments, parse_request
 from framelane_celery.models.uploads import Asset, Upload
 from framelane_celery.models.usage import Usage
+from framelane_celery.models.webhooks import DeliveryAttempt, Webhook, WebhookSecret
+from framelane_celery.models.workspace import ApiKey, Capabilities, Workspace
 
 __all__ = [
+    "ApiKey",
     "Asset",
     "AudioElement",
+    "Capabilities",
     "ChromaSettings",
+    "DeliveryAttempt",
     "Effect",
     "Element",
     "GazeRedirectRequest",
@@ -49,6 +55,8 @@ __all__ = [
     "MediaRequest",
     "Motion",
     "Preview",
+    "Project",
+    "ProjectChange",
     "RemoveBackgroundRequest",
     "RenderRequest",
     "SuperResolutionRequest",
@@ -59,9 +67,12 @@ __all__ = [
     "Usage",
     "VideoElement",
     "Violation",
+    "Webhook",
+    "WebhookSecret",
     "WireModel",
     "Word",
     "WordAnimation",
+    "Workspace",
     "invalid_arguments",
     "parse_request",
 ]

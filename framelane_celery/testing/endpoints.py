@@ -34,7 +34,11 @@ def submit(api: Api, call: Call, operation: str | None = None) -> Response:
         raise Refusal(404, "not_found", "Not found.")
     if api.switches.replay_counts_against_limit or not api.workspace.is_known_key(call.idempotency_key):
         api.count_submission(call, "task" if task_type else "render")
-    body = call.json_object()
+    return accept(api, call, task_type, call.json_object(), is_short=api.switches.short_post_body)
+
+
+def accept(api: Api, call: Call, task_type: str | None, body: dict[str, Any], *, is_short: bool) -> Response:
+    """Check a request, and make a job of it."""
     problems = check_request(task_type, body, api.is_good_source)
     refusal = refuse_invalid(problems, api.switches) if problems else None
     submission = Submission("task" if task_type else "render", task_type, body, call.idempotency_key, 0)
@@ -43,7 +47,7 @@ def submit(api: Api, call: Call, operation: str | None = None) -> Response:
     is_current = accepted.is_replay and api.switches.replay_shows == "current"
     phase = accepted.job.life.phase(api.clock.now()) if is_current else accepted.job.life.accepted()
     view = _view(api, accepted.job, phase)
-    if api.switches.short_post_body:
+    if is_short:
         view = {"id": view["id"], "status": view["status"]}
     return answer_json(view, 200 if accepted.is_replay else 202)
 
@@ -140,12 +144,6 @@ def usage(api: Api, call: Call) -> Response:
     }
     counts = {"docs": docs, "console": console, "both": {**docs, **console}}[api.switches.usage_spelling]
     return answer_json({"period_start": iso(start), "period_end": iso(end), **counts})
-
-
-def workspace(api: Api, call: Call) -> Response:
-    """Answer the workspace: docs.framelane.io/api-reference/workspace/get-workspace."""
-    about = {"name": "Local server", "email": None, "email_verified": True, "plan": "free", "plan_status": "active"}
-    return answer_json({"id": api.workspace.id, "created_at": iso(api.started_at), **about})
 
 
 def capabilities(api: Api, call: Call) -> Response:

@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
-from framelane_celery.testing import bringing, control, endpoints, previews
+from framelane_celery.testing import account, bringing, control, endpoints, hooks, previews, projects
 from framelane_celery.testing.api import Api
 from framelane_celery.testing.calls import Call, Dropped, answer_html, answer_json, answer_refusal
 from framelane_celery.testing.faults import Fault
@@ -35,7 +35,23 @@ _RULES: list[tuple[str, str, Endpoint]] = [
         )
     ),
     ("POST", "/v1/preview", previews.preview),
-    ("GET", "/v1/workspace", endpoints.workspace),
+    ("GET", "/v1/workspace", account.workspace),
+    ("PATCH", "/v1/workspace", account.rename_workspace),
+    ("GET", "/v1/api-keys", account.list_keys),
+    ("POST", "/v1/api-keys", account.create_key),
+    ("DELETE", "/v1/api-keys/<key_id>", account.delete_key),
+    ("GET", "/v1/webhooks", hooks.list_webhooks),
+    ("POST", "/v1/webhooks", hooks.create_webhook),
+    ("DELETE", "/v1/webhooks/<webhook_id>", hooks.delete_webhook),
+    ("POST", "/v1/webhooks/<webhook_id>/rotate-secret", hooks.rotate_secret),
+    ("GET", "/v1/webhooks/<webhook_id>/deliveries", hooks.list_deliveries),
+    ("GET", "/v1/projects", projects.list_projects),
+    ("POST", "/v1/projects", projects.create_project),
+    ("GET", "/v1/projects/<project_id>", projects.get_project),
+    ("DELETE", "/v1/projects/<project_id>", projects.delete_project),
+    ("POST", "/v1/projects/<project_id>/ops", projects.change_project),
+    ("POST", "/v1/projects/<project_id>/preview", projects.preview_project),
+    ("POST", "/v1/projects/<project_id>/renders", projects.render_project),
     ("GET", "/v1/workspace/usage", endpoints.usage),
     ("GET", "/v1/capabilities", endpoints.capabilities),
     ("POST", "/v1/uploads", bringing.reserve_upload),
