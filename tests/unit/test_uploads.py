@@ -12,7 +12,7 @@ import requests
 
 from framelane_celery import errors
 from framelane_celery.client import FramelaneClient, uploads
-from framelane_celery.models import ImportRequest
+from framelane_celery.models import Import, ImportRequest
 from framelane_celery.testing import Fault, FramelaneServer, Switches
 
 FILM = bytes(range(256)) * 4000
@@ -199,3 +199,21 @@ def test_the_error_answers_of_imports(server, client) -> None:  # type: ignore[n
     with pytest.raises(errors.UnsupportedFeature):
         client.cancel_job("import", "import_1")
     assert client.list_jobs("import").data == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        ({"status": "processing"}, "processing"),
+        ({"status": "ready", "source_url": "https://cdn.example/a.mp4"}, "completed"),
+        ({"status": "failed", "error": {"code": "source_not_found", "message": "404"}}, "failed"),
+        ({"status": "failed", "error": None}, "failed"),
+        ({"status": "rejected", "error": "no such file"}, "failed"),  # a word that no page has, beside an error
+        ({"status": "processing", "error": {"code": "slow"}}, "processing"),
+        ({"status": "scanning"}, "scanning"),  # nor this one: it goes on until the deadline
+        ({}, "processing"),
+    ],
+)
+def test_how_an_import_stands_is_read_leniently(answer: dict[str, object], status: str) -> None:
+    job = Import.model_validate({"id": "import_1", **answer}).as_job()
+    assert (job.status, job.kind, job.is_terminal) == (status, "import", status in ("completed", "failed"))
