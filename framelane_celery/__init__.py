@@ -25,6 +25,7 @@ from framelane_celery.errors import (
 )
 from framelane_celery.models import (
     GazeRedirectRequest,
+    ImportRequest,
     Job,
     RemoveBackgroundRequest,
     RenderRequest,
@@ -35,7 +36,9 @@ from framelane_celery.settings import FramelaneSettings
 from framelane_celery.tasks import (
     FramelaneTask,
     GuardedTask,
+    download,
     gaze_redirect,
+    import_media,
     remove_background,
     render,
     super_resolution,
@@ -56,6 +59,7 @@ __all__ = [
     "FramelaneTask",
     "GazeRedirectRequest",
     "GuardedTask",
+    "ImportRequest",
     "InvalidArguments",
     "Job",
     "JobCancelled",
@@ -69,7 +73,9 @@ __all__ = [
     "SuperResolutionRequest",
     "TranscribeRequest",
     "TransportError",
+    "download",
     "gaze_redirect",
+    "import_media",
     "remove_background",
     "render",
     "super_resolution",

@@ -86,8 +86,8 @@ class Route(BaseModel):
     @field_validator("kind")
     @classmethod
     def _is_a_kind(cls, pattern: str) -> str:
-        if not any(fnmatchcase(kind, pattern) for kind in ("render", "task")):
-            raise ValueError(f"{pattern!r} matches no kind of job; the kinds are render and task")
+        if not any(fnmatchcase(kind, pattern) for kind in ("render", "task", "import")):
+            raise ValueError(f"{pattern!r} matches no kind of job; the kinds are render, task and import")
         return pattern
 
     @field_validator("queue")

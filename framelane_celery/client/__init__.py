@@ -5,6 +5,6 @@ creates or cancels is sent exactly once, because when to repeat it, and with whi
 decision. The key goes to the API alone: not to the storage host, a log line or an error.
 """
 
-from framelane_celery.client.api import FramelaneClient, Kind, Submitted, shared_client
+from framelane_celery.client.api import FramelaneClient, Kind, Submitted, Uploaded, shared_client
 
-__all__ = ["FramelaneClient", "Kind", "Submitted", "shared_client"]
+__all__ = ["FramelaneClient", "Kind", "Submitted", "Uploaded", "shared_client"]

@@ -6,7 +6,7 @@ import email.utils
 import json
 import re
 from datetime import timezone
-from typing import TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from framelane_celery.client.sending import reason_of
 from framelane_celery.errors import TransportError, clean_text
-from framelane_celery.models import Job
+from framelane_celery.models import Import, Job
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
@@ -22,6 +22,8 @@ _MAX_RETRY_AFTER_S = 24 * 3600.0
 
 
 def job_of(answer: requests.Response, kind: str) -> Job:
+    if kind == "import":
+        return parsed(Import, answer).as_job()
     job = parsed(Job, answer)
     return job if job.kind else job.model_copy(update={"kind": kind})
 
@@ -31,6 +33,35 @@ def parsed(model: type[AnswerT], answer: requests.Response) -> AnswerT:
         return model.model_validate(json_of(answer))
     except ValidationError:
         raise TransportError(f"{call_of(answer)}: the answer is no {model.__name__}") from None
+
+
+class Page(NamedTuple, Generic[AnswerT]):
+    """One page of a list; ``next_cursor`` is None on the last one."""
+
+    items: list[AnswerT]
+    next_cursor: str | None
+
+
+def page_of(model: type[AnswerT], answer: requests.Response) -> Page[AnswerT]:
+    """Read a page of things; one that is none is left out: a bad one never hides the others.
+
+    Shape:  {"data": [...], "next_cursor": "…" | null, "has_more": false}, or a bare list (§13.1 names both).
+    """
+    body = json_of(answer)
+    listed = body.get("data") if isinstance(body, dict) else body
+    if not isinstance(listed, list):
+        raise TransportError(f"{call_of(answer)}: the answer is no list of {model.__name__}")
+    cursor = body.get("next_cursor") if isinstance(body, dict) and body.get("has_more") is not False else None
+    read = (_item(model, item) for item in listed)
+    items = [item for item in read if item is not None]
+    return Page(items, cursor if isinstance(cursor, str) and cursor else None)
+
+
+def _item(model: type[AnswerT], value: Any) -> AnswerT | None:
+    try:
+        return model.model_validate(value)
+    except ValidationError:
+        return None
 
 
 def json_of(answer: requests.Response) -> object:

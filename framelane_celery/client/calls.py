@@ -14,9 +14,18 @@ NO_ANSWER: Final = "none"
 _ENDPOINTS: Final = frozenset(
     {
         "/v1/renders", "/v1/tasks", "/v1/preview", "/v1/workspace/usage", "/v1/tasks/transcribe",
-        "/v1/tasks/remove-background", "/v1/tasks/gaze-redirect", "/v1/tasks/super-resolution",
+        "/v1/tasks/remove-background", "/v1/tasks/gaze-redirect", "/v1/tasks/super-resolution", "/v1/uploads",
+        "/v1/imports", "/v1/workspace", "/v1/workspace/assets", "/v1/webhooks", "/v1/api-keys", "/v1/capabilities",
+        "/v1/projects",
     }
 )  # fmt: skip
+
+
+_OF_ONE: Final = {
+    "/v1/renders": ("", "download"), "/v1/tasks": ("", "download"), "/v1/imports": ("",), "/v1/api-keys": ("",),
+    "/v1/webhooks": ("", "rotate-secret", "deliveries"), "/v1/projects": ("", "ops", "preview", "renders"),
+}  # fmt: skip
+"""What may follow the id of one thing in a collection."""
 
 
 class Call:
@@ -38,10 +47,10 @@ def counted(method: str, path: str) -> Iterator[Call]:
 
 
 def endpoint_of(path: str) -> str:
-    """A path as a label, with {id} for the job's; "other" for what is none of ours."""
+    """A path as a label, with {id} for one thing's; "other" for what is none of ours."""
     if path in _ENDPOINTS:
         return path
     parts = path.split("/")
-    if len(parts) in (4, 5) and "/".join(parts[:3]) in ("/v1/renders", "/v1/tasks") and parts[4:] in ([], ["download"]):
+    if len(parts) in (4, 5) and "".join(parts[4:]) in _OF_ONE.get("/".join(parts[:3]), ()):
         return "/".join([*parts[:3], "{id}", *parts[4:]])
     return "other"

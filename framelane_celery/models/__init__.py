@@ -4,6 +4,7 @@ from pydantic import BaseModel
 
 from framelane_celery.models.answer import Answer
 from framelane_celery.models.elements import AudioElement, Element, ImageElement, TextElement, VideoElement
+from framelane_celery.models.imports import Import, ImportRequest
 from framelane_celery.models.job import Job, JobErrorInfo, JobOutput, JobPage
 from framelane_celery.models.media import (
     GazeRedirectRequest,
@@ -14,19 +15,29 @@ from framelane_celery.models.media import (
 )
 from framelane_celery.models.parts import ChromaSettings, Effect, Motion, Transition
 from framelane_celery.models.preview import Preview, Violation
+from framelane_celery.models.projects import Project, ProjectChange
 from framelane_celery.models.render import RenderRequest
 from framelane_celery.models.request import JobRequest, WireModel, parse_request
 from framelane_celery.models.telling import invalid_arguments
+from framelane_celery.models.uploads import Asset, Upload
 from framelane_celery.models.usage import Usage
+from framelane_celery.models.webhooks import DeliveryAttempt, Webhook, WebhookSecret
 from framelane_celery.models.words import Word, WordAnimation
+from framelane_celery.models.workspace import ApiKey, Capabilities, Workspace
 
 __all__ = [
+    "ApiKey",
+    "Asset",
     "AudioElement",
+    "Capabilities",
     "ChromaSettings",
+    "DeliveryAttempt",
     "Effect",
     "Element",
     "GazeRedirectRequest",
     "ImageElement",
+    "Import",
+    "ImportRequest",
     "Job",
     "JobErrorInfo",
     "JobOutput",
@@ -35,18 +46,24 @@ __all__ = [
     "MediaRequest",
     "Motion",
     "Preview",
+    "Project",
+    "ProjectChange",
     "RemoveBackgroundRequest",
     "RenderRequest",
     "SuperResolutionRequest",
     "TextElement",
     "TranscribeRequest",
     "Transition",
+    "Upload",
     "Usage",
     "VideoElement",
     "Violation",
+    "Webhook",
+    "WebhookSecret",
     "WireModel",
     "Word",
     "WordAnimation",
+    "Workspace",
     "invalid_arguments",
     "parse_request",
 ]

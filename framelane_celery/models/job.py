@@ -22,7 +22,7 @@ def _percent(value: object) -> int:
     return min(100, max(0, whole_of(value) or 0))
 
 
-def _error_object(value: object) -> object:
+def error_object(value: object) -> object:
     return {"message": value} if isinstance(value, str) and value else object_of(value)
 
 
@@ -71,7 +71,7 @@ class Job(Answer):
     progress_percent: Annotated[int, BeforeValidator(_percent)] = 0
     progress_stage: Text = None
     output: Annotated[JobOutput | None, BeforeValidator(object_of)] = None
-    error: Annotated[JobErrorInfo | None, BeforeValidator(_error_object)] = None
+    error: Annotated[JobErrorInfo | None, BeforeValidator(error_object)] = None
     metadata: Annotated[dict[str, str], BeforeValidator(_pairs)] = Field(default_factory=dict)
     completed_at: Instant = None
 

@@ -8,13 +8,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from framelane_celery.models.fields import Number, Url
-from framelane_celery.models.request import JobRequest
+from framelane_celery.models.request import MarkedRequest
 
 
-class MediaRequest(JobRequest):
+class MediaRequest(MarkedRequest):
     """What the four have in common."""
 
-    kind: ClassVar[Literal["render", "task"]] = "task"
+    kind: ClassVar[Literal["render", "task", "import"]] = "task"
 
     source_url: Url
 

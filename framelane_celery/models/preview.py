@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from framelane_celery.models.answer import Answer, Text, text_of
 
 
-def _items(value: object) -> object:
+def items_of(value: object) -> object:
     listed = value if isinstance(value, (list, tuple)) else []
     return [item for item in listed if isinstance(item, (Mapping, BaseModel))]
 
@@ -48,7 +48,7 @@ class Preview(Answer):
     model_config = ConfigDict(extra="ignore")
 
     ok: bool
-    violations: Annotated[list[Violation], BeforeValidator(_items)] = Field(default_factory=list)
+    violations: Annotated[list[Violation], BeforeValidator(items_of)] = Field(default_factory=list)
 
     @model_validator(mode="before")
     @classmethod

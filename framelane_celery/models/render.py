@@ -14,18 +14,18 @@ from framelane_celery.models.elements import Element
 from framelane_celery.models.estimate import output_seconds
 from framelane_celery.models.fields import Filename, Hex, Positive, Url
 from framelane_celery.models.parts import Transition
-from framelane_celery.models.request import JobRequest
+from framelane_celery.models.request import MarkedRequest
 from framelane_celery.models.telling import Loc, wrong
 
 
-class RenderRequest(JobRequest):
+class RenderRequest(MarkedRequest):
     """A composition to render.
 
     Units:  duration in seconds, width and height in pixels.
     Source: docs.framelane.io/api-reference/renders/submit-a-render-job.
     """
 
-    kind: ClassVar[Literal["render", "task"]] = "render"
+    kind: ClassVar[Literal["render", "task", "import"]] = "render"
     path: ClassVar[str] = "/v1/renders"
 
     width: Annotated[int, Field(ge=16, le=8192, description="Pixels; with height, or neither.")] | None = None

@@ -116,12 +116,9 @@ class WireModel(BaseModel):
 class JobRequest(WireModel):
     """A request that makes a job."""
 
-    kind: ClassVar[Literal["render", "task"]]
+    kind: ClassVar[Literal["render", "task", "import"]]
     path: ClassVar[str]
     task_type: ClassVar[str | None] = None
-
-    metadata: Metadata = Field(default_factory=dict)
-    webhook_url: Url | None = None
 
     def wire(self, metadata: Mapping[str, str]) -> dict[str, Any]:
         """Write the request as the JSON object that is sent, with these pairs merged into its own metadata; these win.
@@ -131,7 +128,7 @@ class JobRequest(WireModel):
         """
         data = self.model_dump(mode="json", exclude_unset=True, exclude_none=True, context=_ON_THE_WIRE)
         merged = {**(data.get("metadata") or {}), **metadata}
-        if merged:
+        if merged and "metadata" in type(self).model_fields:
             data["metadata"] = merged
         return data
 
@@ -142,6 +139,13 @@ class JobRequest(WireModel):
     def to_json(self) -> dict[str, Any]:
         """Write the request as JSON that can be a task's argument; `parse_request` reads it again."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+
+class MarkedRequest(JobRequest):
+    """A request whose job carries the caller's own pairs, and tells of its end: every one but an import's."""
+
+    metadata: Metadata = Field(default_factory=dict)
+    webhook_url: Url | None = None
 
 
 RequestT = TypeVar("RequestT", bound=JobRequest)

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from uuid import NAMESPACE_URL, uuid5
 
 Until = Literal["start", "slot", "job", "instant", "release", "running", "replacing", "dead", "done"]
-JobKind = Literal["render", "task"]
+JobKind = Literal["render", "task", "import"]
 Ending = Literal["revoked", "expired"]
 Outcome = Literal["completed", "failed", "cancelled", "timed_out", "not_found", "outcome_unknown", "worker_lost"]
 
@@ -92,7 +92,8 @@ class Record:
             return "clock"
         if self.until == "job":
             return "look"
-        return f"slot:{self.job_kind or 'render'}" if self.until == "slot" else f"hold:{self.account}"
+        paced_as = "task" if self.job_kind == "import" else self.job_kind or "render"  # no page limits imports
+        return f"slot:{paced_as}" if self.until == "slot" else f"hold:{self.account}"
 
     @property
     def is_over(self) -> bool:

@@ -1,6 +1,14 @@
 """The Celery tasks: the base class for a user's own, and the built-in ones."""
 
-from framelane_celery.tasks.builtin import gaze_redirect, remove_background, render, super_resolution, transcribe
+from framelane_celery.tasks.builtin import (
+    gaze_redirect,
+    import_media,
+    remove_background,
+    render,
+    super_resolution,
+    transcribe,
+)
+from framelane_celery.tasks.downloading import download
 from framelane_celery.tasks.guarded import GuardedTask
 from framelane_celery.tasks.recorded import RecordedTask
 from framelane_celery.tasks.task import FramelaneTask
@@ -9,7 +17,9 @@ __all__ = [
     "FramelaneTask",
     "GuardedTask",
     "RecordedTask",
+    "download",
     "gaze_redirect",
+    "import_media",
     "remove_background",
     "render",
     "super_resolution",

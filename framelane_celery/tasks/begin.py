@@ -138,5 +138,6 @@ def _slot_claim(run: WorkerRun, record: Record) -> SlotClaim | None:
     settings, kind = run.settings, record.job_kind or run.task.job_kind
     if record.outcome or record.job_id or kind is None:
         return None
+    kind = "task" if kind == "import" else kind  # as `Record.lane` has it
     limit = settings.renders_per_minute if kind == "render" else settings.media_tasks_per_minute
     return SlotClaim(kind, limit, from_queue=record.queued_at is not None, account=record.account)

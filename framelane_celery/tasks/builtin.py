@@ -12,6 +12,7 @@ from celery import shared_task
 from framelane_celery.errors import InvalidArguments
 from framelane_celery.models import (
     GazeRedirectRequest,
+    ImportRequest,
     Job,
     JobRequest,
     RemoveBackgroundRequest,
@@ -29,6 +30,7 @@ class BuiltinTask(FramelaneTask):
 
     abstract = True
     request_class: ClassVar[type[JobRequest]] = RenderRequest
+    source_field: ClassVar[str] = "source_url"
 
     @functools.cached_property
     def _signature(self) -> inspect.Signature:
@@ -47,9 +49,9 @@ class BuiltinTask(FramelaneTask):
         Raises: InvalidArguments, naming the field; what the client raises, if a job's fresh link has to be fetched.
         """
         if isinstance(request, Mapping) and is_job(request):
-            request = {"source_url": self._fresh_url(request)}
+            request = {self.source_field: self._fresh_url(request)}
         elif isinstance(request, str):
-            request = {"source_url": request}
+            request = {self.source_field: request}
         elif isinstance(request, JobRequest):
             request = request.to_json()
         elif request is not None and not isinstance(request, Mapping):
@@ -59,7 +61,7 @@ class BuiltinTask(FramelaneTask):
         return parse_request(self.request_class, {**(request or {}), **fields})
 
     def _fresh_url(self, job: Mapping[str, Any]) -> str:
-        if "source_url" not in self.request_class.model_fields:
+        if self.source_field not in self.request_class.model_fields:
             raise InvalidArguments(
                 f"{self.name}: got a finished job in place of a composition. Make a task of your own between them that "
                 "takes the job and returns a RenderRequest with its link",
@@ -68,6 +70,8 @@ class BuiltinTask(FramelaneTask):
         from framelane_celery.client import shared_client  # requests is imported only where HTTP is spoken
 
         known = Job.model_validate(job)
+        if known.kind == "import":  # its copy has a lasting address, and no other
+            return (known.output and known.output.url) or ""
         return shared_client(settings_of(self.app, needs_room=False)).download_url(
             "render" if known.kind == "render" else "task", known.id
         )
@@ -82,6 +86,13 @@ class RenderTask(BuiltinTask):
 class MediaTask(BuiltinTask):
     abstract = True
     job_kind = "task"
+
+
+class ImportTask(BuiltinTask):
+    abstract = True
+    job_kind = "import"
+    request_class = ImportRequest
+    source_field = "url"
 
 
 class TranscribeTask(MediaTask):
@@ -136,4 +147,11 @@ def gaze_redirect(self: GazeRedirectTask, source: Any = None, **fields: Any) -> 
 @shared_task(name="framelane.super_resolution", base=SuperResolutionTask, bind=True)
 def super_resolution(self: SuperResolutionTask, source: Any = None, **fields: Any) -> JobRequest:
     """Upscale a video; the source as in ``transcribe``. The factor's name is not documented: pass ``extra``."""
+    return self.request_of(source, fields)
+
+
+@shared_task(name="framelane.import_media", base=ImportTask, bind=True)
+def import_media(self: ImportTask, source: Any = None, **fields: Any) -> JobRequest:
+    """Copy a remote file to Framelane: a URL, or an ImportRequest. Result: a finished job of kind ``import``, which the
+    next step takes as its source like any other."""
     return self.request_of(source, fields)

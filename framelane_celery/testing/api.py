@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from framelane_celery.testing.calls import Call
 from framelane_celery.testing.clock import Clock
 from framelane_celery.testing.faults import Faults
 from framelane_celery.testing.ledger import Ledger
 from framelane_celery.testing.limits import WINDOW_S, FixedWindow
+from framelane_celery.testing.media import Media
+from framelane_celery.testing.receivers import Receivers
 from framelane_celery.testing.refusals import Refusal
 from framelane_celery.testing.storage import Storage
 from framelane_celery.testing.switches import Switches
@@ -25,18 +28,23 @@ class Api:
         switches: Switches,
         workspace: Workspace,
         storage: Storage,
+        receivers: Receivers,
         api_keys: frozenset[str],
         unverified_keys: frozenset[str],
         per_minute: dict[str, int | None],
         window_s: float = WINDOW_S,
     ) -> None:
         self.clock, self.switches, self.workspace, self.storage = clock, switches, workspace, storage
+        self.media, self.receivers, self.name = Media(clock), receivers, "Local server"
+        self.keys: dict[str, Any] = {}
+        self.projects: dict[str, Any] = {}
         self.ledger, self.faults, self.stopping = Ledger(), Faults(), threading.Event()
         self.started_at = clock.now()
         self.renders, self.tasks, self.all_reads = (
             FixedWindow(per_minute[name], window_s) for name in ("renders", "tasks", "reads")
         )
-        self._api_keys, self._unverified_keys = api_keys, unverified_keys
+        self._api_keys: set[str]
+        self._api_keys, self._unverified_keys = set(api_keys), unverified_keys
         self._counting = threading.Lock()
 
     def count_submission(self, call: Call, kind: str) -> None:
@@ -66,6 +74,10 @@ class Api:
         if seconds is not None:
             message = f"Too many requests. Retry after {seconds} seconds."
             raise Refusal(429, "rate_limited", message, retry_after_s=seconds)
+
+    def let_in(self, key: str, *, no_more: bool = False) -> None:
+        """Take a key that was made by a call; or no longer."""
+        (self._api_keys.discard if no_more else self._api_keys.add)(key)
 
     def check_key(self, header: str | None) -> None:
         """Let a request in.

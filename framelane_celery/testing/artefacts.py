@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from framelane_celery.testing.jobs import Submission
+from framelane_celery.testing.files import Content
+from framelane_celery.testing.jobs import Completed, StoredJob, Submission
 
 _SIDE_PX = 16
 _JPEG = b64decode(
@@ -65,6 +66,13 @@ def make_artefact(submission: Submission) -> Artefact:
         path = str(body.get("source_url", "")).partition("?")[0].lower()
         return _file("png" if path.endswith((".png", ".jpg", ".jpeg", ".webp", ".gif")) else "webm")
     return _file("mp4")
+
+
+def content_of(job: StoredJob) -> Content:
+    """The bytes of a completed job's file."""
+    data, outcome = make_artefact(job.submission).data, job.life.outcome
+    wanted = outcome.file_bytes if isinstance(outcome, Completed) else None
+    return Content(data, max(len(data), wanted or 0))
 
 
 def transcript(body: Mapping[str, Any]) -> dict[str, Any]:

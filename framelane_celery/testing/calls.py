@@ -35,6 +35,7 @@ class Call:
     wait_s: float | None = None
     fault: str | None = None
     note: str | None = None
+    cut_at_bytes: int | None = None
 
     @classmethod
     def read(cls, request: Request) -> Call:
@@ -44,7 +45,7 @@ class Call:
             method=request.method,
             path=request.path,
             query=request.args.to_dict(),
-            body=request.get_data(),
+            body=b"" if request.method == "PUT" else request.get_data(),  # a file: read as it comes
             address=request.remote_addr or "",
         )
 

@@ -10,9 +10,10 @@ from typing import Any
 from werkzeug.wrappers import Response
 
 from framelane_celery.testing.api import Api
-from framelane_celery.testing.artefacts import make_artefact
+from framelane_celery.testing.artefacts import content_of, make_artefact
 from framelane_celery.testing.calls import Call, answer_json
 from framelane_celery.testing.clock import iso
+from framelane_celery.testing.files import serve_file
 from framelane_celery.testing.jobs import OPERATIONS, STATUSES, TASK_TYPES, TERMINAL, Phase, StoredJob, Submission
 from framelane_celery.testing.refusals import Problem, Refusal, refuse_invalid
 from framelane_celery.testing.validation import OUTPUT_FORMATS, check_request
@@ -33,7 +34,11 @@ def submit(api: Api, call: Call, operation: str | None = None) -> Response:
         raise Refusal(404, "not_found", "Not found.")
     if api.switches.replay_counts_against_limit or not api.workspace.is_known_key(call.idempotency_key):
         api.count_submission(call, "task" if task_type else "render")
-    body = call.json_object()
+    return accept(api, call, task_type, call.json_object(), is_short=api.switches.short_post_body)
+
+
+def accept(api: Api, call: Call, task_type: str | None, body: dict[str, Any], *, is_short: bool) -> Response:
+    """Check a request, and make a job of it."""
     problems = check_request(task_type, body, api.is_good_source)
     refusal = refuse_invalid(problems, api.switches) if problems else None
     submission = Submission("task" if task_type else "render", task_type, body, call.idempotency_key, 0)
@@ -42,7 +47,7 @@ def submit(api: Api, call: Call, operation: str | None = None) -> Response:
     is_current = accepted.is_replay and api.switches.replay_shows == "current"
     phase = accepted.job.life.phase(api.clock.now()) if is_current else accepted.job.life.accepted()
     view = _view(api, accepted.job, phase)
-    if api.switches.short_post_body:
+    if is_short:
         view = {"id": view["id"], "status": view["status"]}
     return answer_json(view, 200 if accepted.is_replay else 202)
 
@@ -119,8 +124,8 @@ def stored_file(api: Api, call: Call, job_id: str, filename: str) -> Response:
     job = api.workspace.get(job_id)
     if job is None:
         raise Refusal(404, "not_found", "No such file.")
-    call.job_id, artefact = job_id, make_artefact(job.submission)
-    return Response(artefact.data, content_type=artefact.content_type)
+    call.job_id = job_id
+    return serve_file(call, content_of(job), make_artefact(job.submission).content_type)
 
 
 def usage(api: Api, call: Call) -> Response:
@@ -139,12 +144,6 @@ def usage(api: Api, call: Call) -> Response:
     }
     counts = {"docs": docs, "console": console, "both": {**docs, **console}}[api.switches.usage_spelling]
     return answer_json({"period_start": iso(start), "period_end": iso(end), **counts})
-
-
-def workspace(api: Api, call: Call) -> Response:
-    """Answer the workspace: docs.framelane.io/api-reference/workspace/get-workspace."""
-    about = {"name": "Local server", "email": None, "email_verified": True, "plan": "free", "plan_status": "active"}
-    return answer_json({"id": api.workspace.id, "created_at": iso(api.started_at), **about})
 
 
 def capabilities(api: Api, call: Call) -> Response:

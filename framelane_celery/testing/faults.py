@@ -8,8 +8,8 @@ import threading
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["answer_lost", "reset", "status", "html", "slow", "garbage"]
-KINDS = ("answer_lost", "reset", "status", "html", "slow", "garbage")
+Kind = Literal["answer_lost", "reset", "status", "html", "slow", "garbage", "cut"]
+KINDS = ("answer_lost", "reset", "status", "html", "slow", "garbage", "cut")
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Fault:
     `html`         a page of HTML with `status` (200 unless set)
     `slow`         the answer comes `seconds` later (real ones, also under a virtual clock)
     `garbage`      a 200 whose body says it is JSON and is not
+    `cut`          the connection is reset after `at_bytes` of the file: of an answer's, or of an upload's
 
     `status`, `html` and `garbage` come before the request is carried out unless `accepted` is set.
     `times` bounds how often it strikes, `after` lets that many matching requests pass first, `probability` is drawn
@@ -39,6 +40,7 @@ class Fault:
     html: bool = False
     seconds: float = 0.0
     accepted: bool = False
+    at_bytes: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

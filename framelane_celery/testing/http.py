@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
-from framelane_celery.testing import control, endpoints, previews
+from framelane_celery.testing import account, bringing, control, endpoints, hooks, previews, projects
 from framelane_celery.testing.api import Api
 from framelane_celery.testing.calls import Call, Dropped, answer_html, answer_json, answer_refusal
 from framelane_celery.testing.faults import Fault
@@ -35,9 +35,31 @@ _RULES: list[tuple[str, str, Endpoint]] = [
         )
     ),
     ("POST", "/v1/preview", previews.preview),
-    ("GET", "/v1/workspace", endpoints.workspace),
+    ("GET", "/v1/workspace", account.workspace),
+    ("PATCH", "/v1/workspace", account.rename_workspace),
+    ("GET", "/v1/api-keys", account.list_keys),
+    ("POST", "/v1/api-keys", account.create_key),
+    ("DELETE", "/v1/api-keys/<key_id>", account.delete_key),
+    ("GET", "/v1/webhooks", hooks.list_webhooks),
+    ("POST", "/v1/webhooks", hooks.create_webhook),
+    ("DELETE", "/v1/webhooks/<webhook_id>", hooks.delete_webhook),
+    ("POST", "/v1/webhooks/<webhook_id>/rotate-secret", hooks.rotate_secret),
+    ("GET", "/v1/webhooks/<webhook_id>/deliveries", hooks.list_deliveries),
+    ("GET", "/v1/projects", projects.list_projects),
+    ("POST", "/v1/projects", projects.create_project),
+    ("GET", "/v1/projects/<project_id>", projects.get_project),
+    ("DELETE", "/v1/projects/<project_id>", projects.delete_project),
+    ("POST", "/v1/projects/<project_id>/ops", projects.change_project),
+    ("POST", "/v1/projects/<project_id>/preview", projects.preview_project),
+    ("POST", "/v1/projects/<project_id>/renders", projects.render_project),
     ("GET", "/v1/workspace/usage", endpoints.usage),
     ("GET", "/v1/capabilities", endpoints.capabilities),
+    ("POST", "/v1/uploads", bringing.reserve_upload),
+    ("POST", "/v1/imports", bringing.create_import),
+    ("GET", "/v1/imports/<import_id>", bringing.get_import),
+    ("GET", "/v1/workspace/assets", bringing.list_assets),
+    ("PUT", "/storage/uploads/<workspace>/<filename>", bringing.put_file),
+    ("GET", "/storage/uploads/<workspace>/<filename>", bringing.uploaded_file),
     ("GET", "/storage/<job_id>/<filename>", endpoints.stored_file),
     ("GET", "/_ledger", control.show_ledger),
     ("POST", "/_control", control.obey),
@@ -78,6 +100,9 @@ class Funnel:
         if fault.kind == "slow":
             self._api.stopping.wait(fault.seconds)
             return self._answer(call)
+        if fault.kind == "cut":
+            call.cut_at_bytes = fault.at_bytes
+            return _cut(self._answer(call), fault.at_bytes)
         if fault.kind == "answer_lost" or fault.accepted:
             self._answer(call)
         if fault.kind == "answer_lost":
@@ -95,6 +120,8 @@ class Funnel:
             call.is_replay = refusal.is_replay
             call.note = call.note or f"{refusal.code}: {refusal.message}"
             return answer_refusal(refusal, with_retry_after=self._api.switches.retry_after_header)
+        except Dropped:
+            raise
         except HTTPException as error:
             code = "not_found" if error.code == 404 else "method_not_allowed"
             return answer_json({"error": {"code": code, "message": f"{error.name}."}}, error.code or 500)
@@ -109,6 +136,22 @@ class Funnel:
             for name in ("job_id", "is_replay", "is_new_job", "wait_s", "fault", "note", "idempotency_key", "body")
         }
         self._api.ledger.add(at=at, method=call.method, path=call.path, query=call.query, status=status, **noted)
+
+
+def _cut(answer: Response, at_bytes: int) -> Response:
+    whole = answer.iter_encoded()
+
+    def pieces() -> Iterator[bytes]:
+        left = at_bytes
+        for piece in whole:
+            yield piece[:left]
+            left -= len(piece)
+            if left <= 0:
+                raise Dropped(is_reset=True)
+
+    answer.headers.setdefault("Content-Length", str(answer.content_length or 0))
+    answer.response = pieces()
+    return answer
 
 
 def _false_answer(fault: Fault) -> Response:

@@ -17,9 +17,13 @@ STAGES = ("downloading", "compositing", "encoding", "uploading")
 
 @dataclass(frozen=True)
 class Completed:
-    """The job ends well. `output` replaces members of the output object, to show what a client must tolerate."""
+    """The job ends well. `output` replaces members of the output object, to show what a client must tolerate.
+
+    `file_bytes` makes the file that large, with bytes after its own end.
+    """
 
     output: Mapping[str, Any] = field(default_factory=dict)
+    file_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -32,13 +32,18 @@ def preview(api: Api, call: Call) -> Response:
         if "render_request" not in body:
             raise refuse_invalid([Problem(("render_request",), "is required")], api.switches)
         request = body["render_request"]
+    found = violations_of(api, request)
+    return answer_json({"ok": not any(one["severity"] == "error" for one in found), "violations": found})
+
+
+def violations_of(api: Api, request: Any) -> list[dict[str, Any]]:
+    """What is wrong with a composition; if nothing is, what is odd about it."""
     problems = check_request(None, request, api.is_good_source)
     if api.switches.preview_refuses_schema and any(problem.violation is None for problem in problems):
         raise refuse_invalid(problems, api.switches)
-    found = [_violation(problem, "error") for problem in problems]
-    if not problems:
-        found = [_violation(warning, "warning") for warning in _warnings(request)]
-    return answer_json({"ok": not problems, "violations": found})
+    if problems:
+        return [_violation(problem, "error") for problem in problems]
+    return [_violation(warning, "warning") for warning in _warnings(request)]
 
 
 def _violation(problem: Problem, severity: str) -> dict[str, Any]:

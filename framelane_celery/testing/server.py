@@ -20,7 +20,9 @@ from framelane_celery.testing.http import Funnel
 from framelane_celery.testing.jobs import Cancelled, Completed, Failed, Outcome, StoredJob, Submission
 from framelane_celery.testing.ledger import Ledger
 from framelane_celery.testing.limits import WINDOW_S, Periods
+from framelane_celery.testing.media import Media
 from framelane_celery.testing.quota import Quota
+from framelane_celery.testing.receivers import Receivers
 from framelane_celery.testing.storage import Storage
 from framelane_celery.testing.submitted import SubmittedJob, submitted
 from framelane_celery.testing.switches import Switches
@@ -97,23 +99,24 @@ class FramelaneServer(Assertions):
                 self.switches.quota_status,
             ),
         )
+        self._receivers = Receivers(webhook_secret)
         self._api = Api(
             clock=self.clock,
             switches=self.switches,
             workspace=self._workspace,
             storage=self._storage,
+            receivers=self._receivers,
             api_keys=frozenset(api_keys),
             unverified_keys=frozenset(unverified_keys),
             per_minute={"renders": renders_per_minute, "tasks": tasks_per_minute, "reads": reads_per_minute},
             window_s=rate_window_s,
         )
-        self.webhook_secret = webhook_secret
         self._sender = Sender(
             self.clock,
             self._workspace.get,
             self._view,
             url=webhook_url,
-            secret=webhook_secret,
+            receivers=self._receivers,
             deliveries=deliveries or Deliveries(),
         )
         self._workspace.tell = self._sender.watch
@@ -146,6 +149,7 @@ class FramelaneServer(Assertions):
             self._listener.socket.shutdown(socket.SHUT_RDWR)  # or the next line waits until the accept loop looks up
         self._listener.shutdown()
         self._workspace.close()
+        self._api.media.close()
         self._sender.stop(STOP_TIMEOUT_S)
         self._connections.close(STOP_TIMEOUT_S)
         self._thread.join(STOP_TIMEOUT_S)
@@ -180,6 +184,16 @@ class FramelaneServer(Assertions):
 
     def _view(self, job: StoredJob) -> dict[str, Any]:
         return job_view(job, job.life.phase(self.clock.now()), self._storage, self.switches)
+
+    @property
+    def webhook_secret(self) -> str:
+        """What signs the events now: a rotation replaces it."""
+        return self._receivers.secret
+
+    @property
+    def media(self) -> Media:
+        """What was uploaded and imported; `import_seconds` and `import_error` say how imports go."""
+        return self._api.media
 
     @property
     def delivered(self) -> list[Delivered]:

@@ -29,7 +29,12 @@ class Storage:
         expires = str(int(expires_at))
         return f"{self.base_url}{path}?expires={expires}&signature={self._signature(path, expires)}"
 
-    def check(self, path: str, query: Mapping[str, str], has_authorization: bool) -> None:
+    def sign_put(self, path: str, expires_at: float) -> str:
+        """Make the URL to which one file may be put: a signature for reading does not do."""
+        expires = str(int(expires_at))
+        return f"{self.base_url}{path}?expires={expires}&signature={self._signature(f'PUT {path}', expires)}"
+
+    def check(self, path: str, query: Mapping[str, str], has_authorization: bool, method: str = "GET") -> None:
         """Refuse a request that must not get the file.
 
         Raises: Refusal 400 when the account's key came along, 403 for a wrong or expired signature.
@@ -38,7 +43,8 @@ class Storage:
             raise Refusal(400, "invalid_request", "A signed URL takes no Authorization header: the key has leaked.")
         expires = query.get("expires", "")
         given = query.get("signature", "").encode()
-        if not hmac.compare_digest(self._signature(path, expires).encode(), given):
+        signed = path if method == "GET" else f"{method} {path}"
+        if not hmac.compare_digest(self._signature(signed, expires).encode(), given):
             raise Refusal(403, "forbidden", "The signature does not match.")
         if self._clock.now() >= float(expires):
             raise Refusal(403, "forbidden", "The signed URL has expired.")

@@ -36,6 +36,8 @@ class Switches:
     requires_https_sources: bool = True  # production checklist; this server's own storage is always accepted
     replay_counts_against_limit: bool = True  # limiters sit before the handler
     stores_refusals: bool = False  # whether 4xx answers are kept under the key; True replays 402, 422 and quota's 429
+    imports_take_keys: bool = True  # §21.11: whether imports honour an Idempotency-Key; False makes a second one
+    bare_lists: bool = False  # webhooks, keys, assets and projects: the envelope, or a bare list (§13.1)
     has_preview: bool = True  # only in the site's llms.txt; False answers 404
     preview_body: Literal["fields", "render_request"] = "fields"  # "an inline request": its own fields, or inside one
     preview_refuses_schema: bool = False  # True: violations are for invariants only, what no schema takes is a 422

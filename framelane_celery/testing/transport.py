@@ -101,6 +101,9 @@ class _Handler(WSGIRequestHandler):
 
     def run_wsgi(self) -> None:
         environ = self.make_environ()
+        if environ["REQUEST_METHOD"] == "PUT":
+            self._take_file(environ)
+            return
         body = self._read_body(environ)
         if body is None:
             self._send(Response("", 413), environ)
@@ -114,6 +117,18 @@ class _Handler(WSGIRequestHandler):
         except Dropped as dropped:
             self._drop(dropped)
             return
+        self._send(response, environ)
+
+    def _take_file(self, environ: dict[str, Any]) -> None:
+        """A file is too large for memory: the endpoint reads it as it comes."""
+        request = Request(environ)
+        try:
+            response = self.respond(request)
+            request.stream.read(MAX_BODY_BYTES)  # of one that was refused: else closing would reset the answer away
+        except Dropped as dropped:
+            self._drop(dropped)
+            return
+        self.close_connection = True
         self._send(response, environ)
 
     def _read_body(self, environ: dict[str, Any]) -> bytes | None:
@@ -130,7 +145,13 @@ class _Handler(WSGIRequestHandler):
         for name, value in headers:
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(b"".join(parts))
+        try:
+            for part in parts:
+                self.wfile.write(part)
+        except Dropped as dropped:
+            self.wfile.flush()
+            self._drop(dropped)
+            return
         self.wfile.flush()
 
     def _drop(self, dropped: Dropped) -> None:

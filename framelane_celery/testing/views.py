@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from framelane_celery.testing.artefacts import make_artefact
+from framelane_celery.testing.artefacts import content_of, make_artefact
 from framelane_celery.testing.clock import iso
 from framelane_celery.testing.jobs import Completed, Failed, Phase, StoredJob
 from framelane_celery.testing.storage import Storage
@@ -44,7 +44,7 @@ def output_view(job: StoredJob, phase: Phase, storage: Storage, switches: Switch
         "width": None if is_text else body.get("width") or 1280,
         "height": None if is_text else body.get("height") or 720,
         "duration": None if is_text else job.submission.output_s if job.kind == "render" else 1.0,
-        "size_bytes": len(artefact.data),
+        "size_bytes": content_of(job).size_bytes,
     }
     return {**output, **(phase.outcome.output if isinstance(phase.outcome, Completed) else {})}
 

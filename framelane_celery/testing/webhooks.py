@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from framelane_celery.testing.clock import Clock, iso
 from framelane_celery.testing.jobs import StoredJob
+from framelane_celery.testing.receivers import Receivers
 
 THREADS = 4
 TIMEOUT_S = 10.0  # "answer 200 within 10 s": docs.framelane.io/introduction/production-checklist
@@ -75,6 +76,7 @@ class _Parcel(NamedTuple):
     secret: str
     is_forged: bool
     number: int = 1
+    receiver_id: str | None = None
 
 
 class Sender:
@@ -87,12 +89,12 @@ class Sender:
         view: Callable[[StoredJob], dict[str, Any]],
         *,
         url: str | None,
-        secret: str,
+        receivers: Receivers,
         deliveries: Deliveries,
     ) -> None:
         self.delivered: list[Delivered] = []
         self._clock, self._find, self._view = clock, find, view
-        self._url, self._secret, self._how = url, secret, deliveries
+        self._url, self._receivers, self._how = url, receivers, deliveries
         self._chance = Random(deliveries.seed)
         self._changed = threading.Condition()
         self._ends: list[tuple[float, str]] = []  # heap; by the server's clock
@@ -105,7 +107,7 @@ class Sender:
 
     def watch(self, job: StoredJob) -> None:
         """Take note of a job that was made, or that was ended. Called with the workspace locked: takes no time."""
-        if self._url_of(job) is None or job.life.ends_at is None:
+        if not self._urls_of(job) or job.life.ends_at is None:
             return
         with self._changed:
             heapq.heappush(self._ends, (job.life.ends_at, job.id))
@@ -130,10 +132,16 @@ class Sender:
         with self._changed:
             self._changed.notify_all()
 
-    def _url_of(self, job: StoredJob) -> str | None:
-        """A job's own URL replaces the workspace's: docs.framelane.io/api-reference/renders/submit-a-render-job."""
+    def _urls_of(self, job: StoredJob, event: str | None = None) -> list[tuple[str | None, str]]:
+        """Who is told, each with its endpoint's id if it has one.
+
+        A job's own URL replaces the workspace's: docs.framelane.io/api-reference/renders/submit-a-render-job.
+        """
         own: str | None = job.submission.body.get("webhook_url")
-        return own or self._url
+        if own:
+            return [(None, own)]
+        known = [(one.id, one.url) for one in self._receivers.all() if event is None or event in one.events]
+        return [*([(None, self._url)] if self._url else []), *known]
 
     def _see_ends(self) -> None:
         while True:
@@ -153,10 +161,13 @@ class Sender:
         if shown["status"] == "cancelled" and not self._how.tells_cancelled:
             return
         self._told.add(job.id)
-        event, url = f"{job.kind}.{shown['status']}", self._url_of(job) or ""
-        if self._chance.random() < self._how.lose:
-            return
-        parcel = _Parcel(url, event, job.id, event_body(self._how.shape, event, shown), self._secret, is_forged=False)
+        event = f"{job.kind}.{shown['status']}"
+        for receiver_id, url in self._urls_of(job, event):
+            if self._chance.random() >= self._how.lose:
+                body = event_body(self._how.shape, event, shown)
+                self._hand_over(_Parcel(url, event, job.id, body, self._receivers.secret, False, 1, receiver_id))
+
+    def _hand_over(self, parcel: _Parcel) -> None:
         for _ in range(self._how.copies):
             for forged in range(self._how.forged):
                 self._post(parcel._replace(secret=f"whsec_forged_{forged}", is_forged=True), self._late_s())
@@ -187,6 +198,9 @@ class Sender:
         status = post(parcel.url, parcel.body, parcel.secret)
         fields = (parcel.event, parcel.job_id, parcel.url, status, parcel.number, parcel.is_forged)
         self.delivered.append(Delivered(*fields))
+        if parcel.receiver_id is not None and not parcel.is_forged:
+            about = {"delivery_id": f"dlv_{parcel.job_id}", "event_type": parcel.event, "job_id": parcel.job_id}
+            self._receivers.note(parcel.receiver_id, {**about, "attempt_number": parcel.number}, status)
         is_taken = status is not None and 200 <= status < 300  # that any 2xx counts is INFER
         if not is_taken and not parcel.is_forged and parcel.number <= len(self._how.retry_after_s):
             pause_s = self._how.retry_after_s[parcel.number - 1]

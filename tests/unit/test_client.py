@@ -242,7 +242,7 @@ def test_an_id_is_quoted_and_cannot_leave_its_place(api, client):
     client.get_job("task", "a/../b?c")
     assert api.calls[0].path == "/v1/tasks/a%2F..%2Fb%3Fc"
     for job_id in ("", ".", ".."):
-        with pytest.raises(ValueError, match="job id"):
+        with pytest.raises(ValueError, match="an id is needed"):
             client.get_job("task", job_id)
 
 

@@ -295,7 +295,7 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "no kind": (
         [{"action": "fail", "kind": "renders"}],
-        "routes[0].kind: 'renders' matches no kind of job; the kinds are render and task",
+        "routes[0].kind: 'renders' matches no kind of job; the kinds are render, task and import",
     ),
     "an empty queue": ([{"action": "retry", "queue": ""}], "routes[0].queue: '' is no name for a queue"),
     "a queue with a space": ([{"action": "retry", "queue": " q"}], "routes[0].queue: ' q' is no name for a queue"),
