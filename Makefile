@@ -3,22 +3,30 @@
 PYTHON  ?= python3
 VENV    := .venv
 VENV55  := .venv-celery55
+VENV42  := .venv-django42
+VENV6   := .venv-django6
 BIN     := $(VENV)/bin
 BIN55   := $(VENV55)/bin
 PIP     := -m pip install -qq --disable-pip-version-check
 # The pins hold everything, the build backend too, so the package itself is installed without looking anything up.
 OURSELF := $(PIP) --no-deps --no-build-isolation --editable .
 
+# Django 6 needs Python 3.12 or later, which may be there beside PYTHON. Nothing: there is none.
+NEWEST_PYTHON ?= $(firstword $(foreach name,python3.14 python3.13 python3.12,$(shell $(name) -c 'import venv' 2>/dev/null && echo $(name))))
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit lint matrix faults bench coverage servers pins clean
+.PHONY: help demo demo-django test unit lint matrix django newest-django faults bench coverage servers pins clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## run a real pipeline on this machine; needs nothing but Python
 	@$(BIN)/framelane-celery demo
+
+demo-django: $(VENV)/.site ## run the Django example: site, worker, local server and Flower; needs nothing but Python
+	@$(BIN)/python examples/django_site/run.py $(OPTIONS)
 
 test: servers lint $(VENV55)/.test ## run every check; needs Redis, RabbitMQ and PostgreSQL, and says how to get them
 	@echo "== tests on Celery 5.7, and a subset on 5.5: two lanes side by side, since real workers mostly wait; then the faults"
@@ -41,11 +49,24 @@ lint: $(VENV)/.test ## check style, types and the direction of imports
 	@echo "== imports"
 	@$(BIN)/lint-imports --no-logo
 
-matrix: servers $(VENV55)/.test ## run the whole worker and fault suites, slow tests too, on Celery 5.7 and 5.5
+matrix: servers $(VENV55)/.test ## run the whole worker and fault suites, slow tests too, on Celery 5.7 and 5.5, and Django's
 	@echo "== workers and faults on Celery 5.7"
 	@$(BIN)/python -m pytest -m "worker or fault or slow"
 	@echo "== workers and faults on Celery 5.5"
 	@$(BIN55)/python -m pytest -m "worker or fault or slow"
+	@$(MAKE) --no-print-directory django
+
+django: servers $(VENV42)/.test ## run Django's tests on its oldest version, its LTS and, with Python 3.12, its newest
+	@echo "== Django 4.2"
+	@$(VENV42)/bin/python -m pytest -q tests/django
+	@echo "== Django 5.2"
+	@$(BIN)/python -m pytest -q tests/django
+	@$(if $(NEWEST_PYTHON),$(MAKE) --no-print-directory newest-django,\
+		echo "== Django 6 is LEFT OUT: it needs Python 3.12 or later, and there is none here; name one: make django NEWEST_PYTHON=…")
+
+newest-django: $(VENV6)/.test
+	@echo "== Django 6, on $(NEWEST_PYTHON)"
+	@$(VENV6)/bin/python -m pytest -q tests/django
 
 faults: servers ## run one fault of the suite, or all: FAULT=a TRANSPORT=redis (OPTIONS="--short --resume"); see tests/suite
 	@$(BIN)/python -m tests.suite $(or $(FAULT),all) $(or $(TRANSPORT),redis) $(OPTIONS)
@@ -63,7 +84,7 @@ pins: ## resolve requirements/*.txt anew from pyproject.toml
 	@PYTHON=$(PYTHON) bash scripts/resolve_pins.sh
 
 clean: ## remove the virtual environments and what the tools left
-	@rm -rf $(VENV) $(VENV55) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov demo-output bench-output suite-output
+	@rm -rf $(VENV) $(VENV55) $(VENV42) $(VENV6) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov demo-output bench-output suite-output
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- virtual environments: a stamp says that one is complete; it is older than what it was made from when that changes
@@ -78,14 +99,34 @@ $(VENV)/.demo: requirements/demo.txt pyproject.toml | $(BIN)/python
 	@$(BIN)/python $(OURSELF)
 	@touch $@
 
+$(VENV)/.site: requirements/site.txt pyproject.toml | $(BIN)/python
+	@echo "preparing $(VENV) (once) …"
+	@$(BIN)/python $(PIP) -r requirements/site.txt
+	@$(BIN)/python $(OURSELF)
+	@touch $@
+
 $(VENV)/.test: requirements/test.txt requirements/demo.txt pyproject.toml | $(BIN)/python
 	@echo "preparing $(VENV) (once) …"
 	@$(BIN)/python $(PIP) -r requirements/test.txt
 	@$(BIN)/python $(OURSELF)
-	@touch $@ $(VENV)/.demo
+	@touch $@ $(VENV)/.demo $(VENV)/.site
 
 $(VENV55)/.test: requirements/celery55.txt pyproject.toml | $(BIN55)/python
 	@echo "preparing $(VENV55) (once) …"
 	@$(BIN55)/python $(PIP) -r requirements/celery55.txt
 	@$(BIN55)/python $(OURSELF)
+	@touch $@
+
+$(VENV42)/.test: requirements/django42.txt pyproject.toml
+	@echo "preparing $(VENV42) (once) …"
+	@$(PYTHON) -m venv $(VENV42)
+	@$(VENV42)/bin/python $(PIP) -r requirements/django42.txt
+	@$(VENV42)/bin/python $(OURSELF)
+	@touch $@
+
+$(VENV6)/.test: requirements/django6.txt pyproject.toml
+	@echo "preparing $(VENV6) (once) …"
+	@$(NEWEST_PYTHON) -m venv $(VENV6)
+	@$(VENV6)/bin/python $(PIP) -r requirements/django6.txt
+	@$(VENV6)/bin/python $(OURSELF)
 	@touch $@

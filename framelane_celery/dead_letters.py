@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 
 from framelane_celery import records, wakeups
 from framelane_celery.errors import DuplicateTask, FramelaneError, InvalidArguments, RoomError
+from framelane_celery.monitoring import say, told
 from framelane_celery.queues import dead_letter_queue_of
 from framelane_celery.records import FORMAT, ForeignRecord, Record, dump_state, load_record
 from framelane_celery.room import TOMBSTONE_S, Room, move, room_of
@@ -187,6 +188,8 @@ def _start_anew(room: Room, letter: Record, call: Call) -> Replay:
     move(room, letter.id, lambda old, now: records.start_replay(old, now=now))
     again = records.replay_as(letter, id=new_id, call=call.to_text(), digest=wakeups.digest_of(call), now=now)
     there = room.create(again) if again is not None else None
+    if again is not None and there is None:
+        told(room.namespace, None, again, now)
     if again is not None and there is not None and there.digest != again.digest:
         raise DuplicateTask(f"{letter.id} was replayed with other arguments already, as {new_id}", new_id)
     move(room, letter.id, lambda old, now: records.put_away(old, now=now, replayed_as=new_id))
@@ -265,9 +268,10 @@ def from_line(app: Celery, line: str) -> bool:
     _, now = room.read(letter.id)
     queue = dead_letter_queue_of(settings, (letter.letter or {}).get("queue"))
     known = {"at": now, "route": {}, **(letter.letter or {})}
-    told = {**known, "queue": queue, "keep_waiting": False, "announced": False}
-    letter = replace(letter, letter=told, due_at=now, ending=None, run_id=None, resends=0)
+    here = {**known, "queue": queue, "keep_waiting": False, "announced": False}
+    letter = replace(letter, letter=here, due_at=now, ending=None, run_id=None, resends=0)
     if room.create(letter) is None:
+        told(room.namespace, None, letter, now)
         return True
     return move(room, letter.id, lambda old, now: records.restore(old, letter=letter)) is not None
 
@@ -295,15 +299,13 @@ def replay_letter(self: Any, letter_id: str, step: int, **headline: Any) -> None
     try:
         letter = find(room_of(self.app, settings_of(self.app)), letter_id)
         if letter.outcome == "outcome_unknown":
-            logger.warning("%s[%s]: a job may exist: it waits for an operator", letter.task, letter_id)
+            say(logger.warning, letter, "a job may exist: it waits for an operator")
             return
         if not letter.has_arguments:
-            logger.warning("%s[%s]: its arguments are lost: it waits for an operator", letter.task, letter_id)
+            say(logger.warning, letter, "its arguments are lost: it waits for an operator")
             return
         if letter.replays:
-            logger.warning(
-                "%s[%s] was replayed and is dead again: it waits for an operator", headline.get("task"), letter_id
-            )
+            say(logger.warning, letter, "it was replayed and is dead again: it waits for an operator")
             return
         done = replay(self.app, letter_id, step=step)
     except NoSuchLetter as error:
@@ -311,4 +313,4 @@ def replay_letter(self: Any, letter_id: str, step: int, **headline: Any) -> None
     except RoomError as error:
         raise Reject(str(error), requeue=True) from error
     else:
-        logger.info("%s[%s] is replayed as %s", headline.get("task"), letter_id, done.task_id)
+        say(logger.info, letter, "replayed as %s", done.task_id)

@@ -90,6 +90,8 @@ class FramelaneSettings(BaseModel):
     reads_per_minute: _Rate = 600
     long_polls: Annotated[int, Field(ge=0)] = 40  # 0: single reads only
     watcher: bool = True
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None  # where a worker answers Prometheus
+    metrics_host: str = "127.0.0.1"
     allow_live_eager: bool = False
 
     lease_s: _LeaseSpan = 60

@@ -17,7 +17,7 @@ from kombu.utils.functional import maybe_list
 from kombu.utils.json import dumps, loads
 
 from framelane_celery.errors import InvalidArguments
-from framelane_celery.monitoring import shown_args, shown_kwargs
+from framelane_celery.monitoring import shown_args, shown_kwargs, tracing
 from framelane_celery.queues import declared
 from framelane_celery.records import Record
 
@@ -159,13 +159,15 @@ def publish(app: Celery, record: Record, call: Call | None = None, /, **plumbing
     ``call``: the record's, if it is at hand; ``plumbing``: a producer, a connection, how to retry.
     """
     call = call or Call.from_text(record.call)
-    options = {**call.options, **plumbing, "headers": header_for(record.step, call.options.get("headers"))}
+    headers = tracing.with_trace(call.options.get("headers") or {}, record.trace)
+    options = {**call.options, **plumbing, "headers": header_for(record.step, headers)}
     if record.retry_queue is not None:
         options = {name: value for name, value in options.items() if name not in ("exchange", "routing_key")}
         options["queue"] = declared(app, record.retry_queue)
     if record.until == "instant" and record.due_at is not None:  # only where the room could not keep it
         options["eta"] = datetime.fromtimestamp(record.due_at, timezone.utc)
-    return app.send_task(call.task, call.args, call.kwargs, task_id=record.id, add_to_parent=False, **options)
+    with tracing.continued(record.trace):
+        return app.send_task(call.task, call.args, call.kwargs, task_id=record.id, add_to_parent=False, **options)
 
 
 def ask_mend(app: Celery, task_id: str, call: Call, *, tries: int = 0, countdown: float | None = None) -> None:

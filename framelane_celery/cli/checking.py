@@ -76,7 +76,7 @@ class Checker:
     def _request_of(self, letter: Record) -> RenderRequest:
         """The request that a replay would send, as far as it is known without running the task's body."""
         is_edited = self._args is not None or self._kwargs is not None
-        if letter.job_kind == "task" or (letter.task.startswith("framelane.") and letter.task != _RENDER):
+        if letter.job_kind in ("task", "import") or (letter.task.startswith("framelane.") and letter.task != _RENDER):
             raise _Uncheckable("a media task has no free check")
         if letter.task == _RENDER:
             return self._of_arguments(letter)

@@ -10,6 +10,7 @@ from framelane_celery.cli.accounts import estimate, hold, holds, release
 from framelane_celery.cli.dead import dead
 from framelane_celery.cli.doctor import doctor, health
 from framelane_celery.cli.ends import ends
+from framelane_celery.cli.metrics import metrics
 from framelane_celery.cli.orphans import orphans
 from framelane_celery.cli.output import Commands
 from framelane_celery.cli.waiting import cancel, progress, waiting
@@ -20,5 +21,19 @@ def framelane(**preload_options: Any) -> None:
     """Framelane jobs: what waits, dead letters, holds. All ask the room, `orphans` the API too; none a broker."""
 
 
-for _command in (waiting, progress, cancel, ends, dead, orphans, hold, release, holds, estimate, doctor, health):
+for _command in (
+    waiting,
+    progress,
+    cancel,
+    ends,
+    dead,
+    orphans,
+    hold,
+    release,
+    holds,
+    estimate,
+    doctor,
+    health,
+    metrics,
+):
     framelane.add_command(_command)

@@ -11,6 +11,7 @@ from types import TracebackType
 import requests
 
 from framelane_celery.client.answers import code_and_message, error_body, retry_after_of
+from framelane_celery.client.calls import counted
 from framelane_celery.client.downloads import DownloadCalls
 from framelane_celery.client.imports import ImportCalls
 from framelane_celery.client.jobs import JobCalls, Kind, Submitted
@@ -97,18 +98,20 @@ class FramelaneClient(
         """Send one call to the API. Any answer but a 2xx is an error, and so is a redirect but a download's."""
         if self._pid != os.getpid():
             self._session, self._pid = new_session(self._auth), os.getpid()
-        answer = send(
-            self._session,
-            method,
-            self.base_url + path,
-            f"{method} {path}",
-            params=params,
-            data=body,
-            headers=headers,
-            timeout=(self._connect_timeout_s, read_timeout_s or self._read_timeout_s),
-            stream=stream,
-            allow_redirects=False,
-        )
+        with counted(method, path) as call:
+            answer = send(
+                self._session,
+                method,
+                self.base_url + path,
+                f"{method} {path}",
+                params=params,
+                data=body,
+                headers=headers,
+                timeout=(self._connect_timeout_s, read_timeout_s or self._read_timeout_s),
+                stream=stream,
+                allow_redirects=False,
+            )
+            call.status = str(answer.status_code)
         if 200 <= answer.status_code < 300 or (stream and answer.is_redirect):
             return answer
         with answer:

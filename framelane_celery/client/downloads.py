@@ -10,10 +10,10 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from framelane_celery.client.answers import json_of
-from framelane_celery.client.calls import Calls
 from framelane_celery.client.checking import length_of
 from framelane_celery.client.fetching import CHUNK_BYTES, Fetch, Progress
 from framelane_celery.client.jobs import Kind, job_path
+from framelane_celery.client.resource import Calls
 from framelane_celery.client.saving import Restartable, beside
 from framelane_celery.errors import ApiError
 

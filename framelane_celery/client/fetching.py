@@ -15,8 +15,7 @@ import requests
 
 from framelane_celery.client.checking import Receipt, resumes_at
 from framelane_celery.client.saving import Restartable
-from framelane_celery.client.sending import NO_AUTH, new_session, reason_of, send
-from framelane_celery.client.unlogged import signed_url
+from framelane_celery.client.sending import NO_AUTH, new_session, reason_of, send_unseen
 from framelane_celery.errors import TransportError, clean_text
 
 CHUNK_BYTES: Final = 1 << 16
@@ -73,10 +72,10 @@ class Fetch:
             link = fresh_link()
 
     def _from_link(self, link: str) -> None:
-        with new_session(NO_AUTH) as storage, signed_url():
+        with new_session(NO_AUTH) as storage:  # the key is not in it, so no redirect can carry it along
             headers = self._range() or {}
             options = {"headers": headers, "stream": True, "allow_redirects": True}
-            with send(storage, "GET", link, "storage", timeout=self._timeout, **options) as answer:
+            with send_unseen(storage, "GET", link, "storage", timeout=self._timeout, **options) as answer:
                 if answer.status_code not in (200, 206):
                     raise _refusal(answer)
                 if not (headers and resumes_at(answer, self._receipt.done_bytes)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from framelane_celery.client.answers import parsed
-from framelane_celery.client.calls import JSON, Calls, item_path
+from framelane_celery.client.resource import JSON, Calls, item_path
 from framelane_celery.models import Import, ImportRequest
 
 

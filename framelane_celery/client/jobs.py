@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
 from framelane_celery.client.answers import job_of, parsed
-from framelane_celery.client.calls import Calls, item_path
+from framelane_celery.client.resource import Calls, item_path
 from framelane_celery.errors import TransportError, UnsupportedFeature
 from framelane_celery.models import Job, JobPage, JobRequest, RenderRequest
 from framelane_celery.models.media import MediaRequest

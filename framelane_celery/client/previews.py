@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from framelane_celery.client.calls import Calls
+from framelane_celery.client.resource import Calls
 from framelane_celery.errors import ApiError, InvalidRequest, NotFound
 from framelane_celery.models import Preview, RenderRequest
 

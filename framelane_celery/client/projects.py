@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from framelane_celery.client.answers import job_of
-from framelane_celery.client.calls import JSON, Calls, item_path, iter_pages
+from framelane_celery.client.resource import JSON, Calls, item_path, iter_pages
 from framelane_celery.models import Job, Preview, Project, ProjectChange, RenderRequest
 from framelane_celery.models.request import canonical
 

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
-from framelane_celery.client.calls import Calls, iter_pages
-from framelane_celery.client.sending import NO_AUTH, new_session, send
+from framelane_celery.client.resource import Calls, iter_pages
+from framelane_celery.client.sending import NO_AUTH, new_session, send_unseen
 from framelane_celery.client.streaming import Outgoing, Progress, left_in
-from framelane_celery.client.unlogged import signed_url
 from framelane_celery.errors import InvalidArguments, TransportError, clean_text
 from framelane_celery.models import Asset, Upload
 
@@ -55,8 +54,8 @@ class UploadCalls(Calls):
         Source: "PUT the whole file in one request with the same Content-Type; no auth header", the uploads guide.
         """
         outgoing = Outgoing(file, progress)
-        with new_session(NO_AUTH) as storage, signed_url():  # the key is not in it
-            answer = send(
+        with new_session(NO_AUTH) as storage:  # the key is not in it
+            answer = send_unseen(
                 storage,
                 "PUT",
                 upload.upload_url,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from framelane_celery.client.calls import Calls, item_path, iter_pages
+from framelane_celery.client.resource import Calls, item_path, iter_pages
 from framelane_celery.models import DeliveryAttempt, Webhook, WebhookSecret
 
 _WEBHOOKS = "/v1/webhooks"

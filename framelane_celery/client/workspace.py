@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from framelane_celery.client.calls import Calls, item_path, iter_pages
+from framelane_celery.client.resource import Calls, item_path, iter_pages
 from framelane_celery.models import ApiKey, Capabilities, Usage, Workspace
 
 _KEYS = "/v1/api-keys"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from celery import states
 from celery.backends.base import DisabledBackend
 
-from framelane_celery.errors import clean_text
+from framelane_celery.errors import FramelaneError, clean_text
 from framelane_celery.monitoring import PROGRESS, progress_meta
 from framelane_celery.operations import NoSuchTask, find
 from framelane_celery.waits import wait_of
@@ -26,6 +26,10 @@ ENDED: Final = "ENDED"
 """It is over; how it ended the record does not remember, and the result backend does not know (any more)."""
 
 _CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+
+class ResultBackendAway(FramelaneError):
+    """The result backend did not answer."""
 
 
 class Status(NamedTuple):
@@ -51,7 +55,7 @@ class Status(NamedTuple):
 def status_of(app: Celery, task_id: str, *, with_result: bool = False) -> Status | None:
     """How a task goes; None: neither the result backend nor the room knows it.
 
-    Raises: RoomError, SettingsError; and what the result backend raises if it is away.
+    Raises: RoomError, SettingsError; ResultBackendAway.
     """
     state, value = _stored(app, task_id)
     if state == PROGRESS and isinstance(value, Mapping):
@@ -68,9 +72,12 @@ def status_of(app: Celery, task_id: str, *, with_result: bool = False) -> Status
 
 def _stored(app: Celery, task_id: str) -> tuple[str, Any]:
     """State and result in one read; PENDING is what Celery says of an id that it does not know."""
-    if isinstance(app.backend, DisabledBackend):
-        return states.PENDING, None
-    meta = app.backend.get_task_meta(task_id)
+    try:
+        backend = app.backend  # some connect when they are made
+        meta = {} if isinstance(backend, DisabledBackend) else backend.get_task_meta(task_id)
+    except Exception as error:  # no two backends raise the same when they are away
+        why = clean_text(f"{type(error).__name__}: {error}")
+        raise ResultBackendAway(f"the result backend is away: {why}") from error
     return str(meta.get("status") or states.PENDING), meta.get("result")
 
 

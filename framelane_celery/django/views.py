@@ -56,7 +56,8 @@ def _told_length(request: HttpRequest) -> int:
 def status(request: HttpRequest, task_id: str) -> JsonResponse:
     """Tell how a task goes; with ``?result=1`` also where its output is, to whom the project's permission lets.
 
-    404 for who may not read it as for what is not there: nobody learns which ids exist.
+    404 for who may not read it as for what is not there: nobody learns which ids exist. 503 while the result backend or
+    the room is away.
     """
     if not may_read(request, task_id):
         return _not_found()

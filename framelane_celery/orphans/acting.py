@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from framelane_celery import wakeups
+from framelane_celery.counting import count
 from framelane_celery.errors import FramelaneError, InvalidArguments, RoomError
+from framelane_celery.monitoring import told
 from framelane_celery.orphans.finding import (
     WHY,
     NoSuchOrphan,
@@ -64,6 +66,8 @@ def _adopt(
         raise InvalidArguments(f"{orphan.id}: {orphan.task} makes its result of its arguments too: give them", None)
     record = _waiting_for(orphan, task, args, kwargs, now=room.holds()[1], is_given=is_given)
     there = room.create(record)
+    if there is None:
+        told(room.namespace, None, record, record.created_at)
     if there is not None:
         raise NoSuchOrphan(f"{orphan.id} is no orphan any more: its task {there.id} is {there.until}")
     return record
@@ -162,6 +166,8 @@ def tend(app: Celery, found: Orphans, *, is_workspace_ours: bool = False) -> lis
         [*(orphan.why for orphan in found.jobs if orphan.id not in taken), *(["not_found"] * len(found.gone))]
     )
     counts = ", ".join(f"{number} {why}" for why, number in sorted(left.items()))
+    for why, number in {"adopted": len(adopted), **left}.items():
+        count("orphans", why, by=number, namespace=settings_of(app).namespace or "")
     if adopted or counts:
         is_surely_ours = adopted or found.gone or any(orphan.why != "no_record" for orphan in found.jobs)
         logger.log(

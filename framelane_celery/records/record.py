@@ -40,6 +40,8 @@ class Record:
     version: int = 0
     due_at: float | None = None
     account: str = "default"
+    queue: str | None = None  # that it was called with; None: its task's own
+    trace: dict[str, Any] | None = None  # where it was called, for `monitoring.tracing`
     created_at: float = 0.0
     expires_at: float | None = None
     # The run that holds the lease; `due_at` is the end of the lease then.

@@ -300,4 +300,4 @@ def end(record: Record, *, now: float) -> Record | None:
 
 
 def bury(record: Record, now: float) -> Record:
-    return move_to(record, "done", None, run_id=None, call="", request=None, job=None, finished_at=now)
+    return move_to(record, "done", None, run_id=None, call="", request=None, job=None, trace=None, finished_at=now)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 from framelane_celery.errors import RoomError, SettingsError
+from framelane_celery.monitoring import told
 from framelane_celery.records import Record
 
 if TYPE_CHECKING:
@@ -198,6 +199,12 @@ class Room(Protocol):
     def ends(self) -> dict[str, Ends]:
         """What was counted in this UTC day of the room's clock and the one before, by what told of them."""
 
+    def add_counts(self, counts: Mapping[str, float]) -> None:
+        """Add to numbers that are kept for good: what the processes of the namespace have counted, by key."""
+
+    def counts(self) -> dict[str, float]:
+        """All of them, as they are now."""
+
     def add_revokes(self, marks: Iterable[str]) -> None:
         """Remember revokes for REVOKE_S: ``id:<task id>`` or ``stamp:<header>=<value>``."""
 
@@ -233,6 +240,7 @@ def move(
             return None
         saved = room.save(old, new, token=token)
         if saved == "saved":
+            told(room.namespace, old, new, now)
             return stored(old, new)
         if saved == "not_leader":
             return None

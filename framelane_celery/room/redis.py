@@ -71,7 +71,7 @@ _PAGE: Final = 200
 _ROW: Final = ("until", "step", "version", "due_at", "call", "request", "state")
 _SCRIPTS: Final = (
     "read", "write", "forget", "page", "lead", "resign", "brake", "slots_free", "swap_hold", "spent",
-    "add_revokes", "revokes_since", "put_off", "add_ends", "ends",
+    "add_revokes", "revokes_since", "put_off", "add_ends", "ends", "add_counts",
 )  # fmt: skip
 
 
@@ -276,6 +276,15 @@ class RedisRoom:
             jobs, dated, delay_s = (float(value) if field == known else 0.0 for known in Ends._fields)
             found[source] = found.get(source, Ends()).plus(Ends(int(jobs), int(dated), delay_s))
         return found
+
+    def add_counts(self, counts: Mapping[str, float]) -> None:
+        if counts:
+            self._run("add_counts", [self._key("counts")], *(part for item in counts.items() for part in item))
+
+    def counts(self) -> dict[str, float]:
+        with self._reaching():
+            answer: Any = self._client.hgetall(self._key("counts"))
+        return {key.decode(): float(number) for key, number in answer.items()}
 
     # --- the lead, slots and revokes ---
 

@@ -372,6 +372,20 @@ class SqlRoom:
                 found[source] = found.get(source, Ends()).plus(one)
         return found
 
+    def add_counts(self, counts: Mapping[str, float]) -> None:
+        def work(connection: Connection) -> None:
+            counted = json.loads(self._locked_value(connection, "counts", value="{}"))
+            summed = {**counted, **{key: counted.get(key, 0.0) + number for key, number in counts.items()}}
+            self._set_row(connection, "counts", value=json.dumps(summed))
+
+        if counts:
+            self._write(work)
+
+    def counts(self) -> dict[str, float]:
+        query = sa.select(room.c.value).where(self._is_named("counts"))
+        rows = self._read(partial(_all, query))
+        return {key: float(number) for key, number in json.loads(rows[0].value).items()} if rows else {}
+
     # --- revokes ---
 
     def add_revokes(self, marks: Iterable[str]) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NoReturn
 from celery.exceptions import Ignore
 
 from framelane_celery import records, wakeups
+from framelane_celery.counting import count
+from framelane_celery.monitoring import say, told, tracing
 from framelane_celery.queues import head_start_s
 from framelane_celery.records import ForeignRecord, Record
 from framelane_celery.room import SlotClaim, move, stored
@@ -23,6 +25,14 @@ if TYPE_CHECKING:
     from framelane_celery.tasks.run import WorkerRun
 
 logger = logging.getLogger(__name__)
+
+
+class Waits(Ignore):
+    """The run ends here and its task waits on: the worker tells its monitors so (`watching.request`)."""
+
+
+class TriesAgain(Waits):
+    """Its attempt has failed, and another one follows."""
 
 
 def begin(run: WorkerRun) -> tuple[Record, float]:
@@ -46,6 +56,7 @@ def begin(run: WorkerRun) -> tuple[Record, float]:
         marks = wakeups.revoke_marks(record)
         saved = run.room.save(record, begun, claim=_slot_claim(run, record), unless_revoked=marks)
         if saved == "saved":
+            told(run.room.namespace, record, begun, now)
             return stored(record, begun), now - time.monotonic()
         if saved == "revoked":
             _leave_to_end(run, record, "revoked")
@@ -56,10 +67,11 @@ def begin(run: WorkerRun) -> tuple[Record, float]:
     drop(task, request, "written by too many at once")
 
 
-def drop(task: RecordedTask, request: Context, why: str) -> NoReturn:
+def drop(task: RecordedTask, request: Context, why: str, end: type[Ignore] = Ignore) -> NoReturn:
     """End a run that is not, or no longer, the record's."""
-    logger.debug("%s[%s]: message dropped: %s", task.name, request.id, why)
-    raise Ignore(why)
+    say(logger.debug, request, "message dropped: %s", why)
+    count("drops", namespace=task.settings.namespace or "")
+    raise end(why)
 
 
 def _leave_to_end(run: WorkerRun, record: Record, reason: records.Ending) -> NoReturn:
@@ -72,7 +84,7 @@ def _join_queue(run: WorkerRun, record: Record) -> NoReturn:
     """No submit slot is free: the watcher wakes the queue in order."""
     kind = run.task.job_kind or "render"
     move(run.room, record.id, lambda old, now: records.queue(old, step=record.step, kind=kind, now=now))
-    drop(run.task, run.request, "no submit slot is free: queued")
+    drop(run.task, run.request, "no submit slot is free: queued", Waits)
 
 
 def _join_hold(run: WorkerRun, record: Record) -> None:
@@ -90,14 +102,15 @@ def _join_hold(run: WorkerRun, record: Record) -> None:
         max_s=max_s or run.settings.hold_max_s,
     )
     move(run.room, record.id, lambda old, now: join(old, now=now))
-    drop(run.task, run.request, f"account {record.account} is on hold: {hold.code}")
+    drop(run.task, run.request, f"account {record.account} is on hold: {hold.code}", Waits)
 
 
 def _read(run: WorkerRun, step: int) -> tuple[Record | None, float]:
     try:
         record, now = run.room.read(run.request.id)
         if record is None and step == 0:  # published by name, or while the room was away
-            run.room.create(new_record(run.task, run.request, now))
+            if run.room.create(new := new_record(run.task, run.request, now)) is None:
+                told(run.room.namespace, None, new, now)
             record, now = run.room.read(run.request.id)
         return record, now
     except ForeignRecord as error:
@@ -112,6 +125,8 @@ def new_record(task: RecordedTask, request: Context, now: float) -> Record:
         task=task.name,
         call=call.to_text(),
         digest=wakeups.digest_of(call),
+        queue=call.options.get("queue"),
+        trace=tracing.carrier(),
         due_at=now + task.settings.resend_after_s,
         created_at=now,
         head_start_s=head_start_s(task.app, call.options),

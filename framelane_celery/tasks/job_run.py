@@ -28,11 +28,11 @@ from framelane_celery.errors import (
     TransportError,
 )
 from framelane_celery.models import Job, JobRequest, RenderRequest, invalid_arguments
-from framelane_celery.monitoring import PROGRESS, progress_meta
+from framelane_celery.monitoring import PROGRESS, progress_meta, say, tracing
 from framelane_celery.records import JobKind, Outcome, Record
 from framelane_celery.room import SpendClaim, stored
 from framelane_celery.routing import Hold
-from framelane_celery.tasks.begin import drop
+from framelane_celery.tasks.begin import TriesAgain, Waits, drop
 from framelane_celery.tasks.jobs import error_of, failure_of_refusal, job_metadata, request_model
 from framelane_celery.tasks.routes import decide
 from framelane_celery.tasks.run import WorkerRun
@@ -158,13 +158,15 @@ class JobRun(WorkerRun):
     def _post(self) -> Job:
         request = json.loads(self.record.request or "{}")
         key = self.record.idempotency_key(self.settings.namespace or "")
-        submitted = self.client.submit(request["path"], request["body"].encode(), key)
+        with tracing.submitting(self.record) as span:
+            submitted = self.client.submit(request["path"], request["body"].encode(), key)
+            tracing.accepted(span, submitted.job.id)
         if not submitted.is_replay:
             return submitted.job
         try:  # a replay may show the state of long ago (framelane_api.md §9)
             return self.client.get_job(request["kind"], submitted.job.id)
         except ApiError as error:  # the submission was not refused: there is a job, and looks will tell
-            logger.warning("%s[%s]: job %s: %s", self.task.name, self.record.id, submitted.job.id, error)
+            say(logger.warning, self.record, "job %s: %s", submitted.job.id, error)
             return submitted.job
 
     def _wait_for(self, job: Job) -> NoReturn:
@@ -175,7 +177,7 @@ class JobRun(WorkerRun):
             return records.accept(old, run_id=self.run_id, job=job.to_json(), kind=kind, now=now, deadline_s=deadline_s)
 
         self._show_and_move(accept)
-        raise Ignore(f"waiting for job {job.id}")
+        raise Waits(f"waiting for job {job.id}")
 
     def _show_and_move(self, transition: Callable[[Record, float], Record | None]) -> None:
         """PROGRESS first, then the record waits: the other way round it could overwrite the end.
@@ -196,8 +198,8 @@ class JobRun(WorkerRun):
     def _show(self, record: Record) -> None:
         try:
             self.task.update_state(state=PROGRESS, meta=progress_meta(record))
-        except Exception:  # only for the eye: the job is paid for, and must be waited for
-            logger.exception("%s[%s]: the result backend did not take PROGRESS", self.task.name, record.id)
+        except Exception:  # noqa: BLE001 - only for the eye: the job is paid for, and must be waited for
+            say(logger.exception, record, "the result backend did not take PROGRESS")
 
     def _pause(self, error: TransportError | InternalError | RateLimited) -> NoReturn:
         """The POST may be repeated: same bytes, same key, later. It costs no attempt."""
@@ -207,10 +209,10 @@ class JobRun(WorkerRun):
         wait_s = pacing.pause_s(getattr(error, "retry_after_s", None), self.record.pauses, chance=random.random())
         if isinstance(error, RateLimited):
             self.room.brake(self._kind, wait_s)
-        logger.info("%s[%s]: submitted again in %.1f s: %s", self.task.name, self.record.id, wait_s, error)
+        say(logger.info, self.record, "submitted again in %.1f s: %s", wait_s, error)
         is_answered = isinstance(error, RateLimited) and not self._unanswered
         self._move(lambda old, now: records.pause(old, run_id=self.run_id, at=now + wait_s, is_answered=is_answered))
-        raise Ignore(f"submitted again in {wait_s:.1f} s")
+        raise Waits(f"submitted again in {wait_s:.1f} s")
 
     def _fail(self, error: FramelaneError) -> NoReturn:
         """The submission is refused, and the routes decide what becomes of it."""
@@ -237,8 +239,8 @@ class JobRun(WorkerRun):
         self._show_and_move(fail)
         if self.record.until == "running":
             raise error_of(self.record) from error
-        logger.info("%s[%s]: %s: until %s", self.task.name, self.record.id, failure["code"], self.record.until)
-        raise Ignore(f"until {self.record.until}: {failure['code']}")
+        waits = TriesAgain if self.record.until == "instant" else Waits
+        raise waits(f"until {self.record.until}: {failure['code']}")
 
     def _hold_ends_at(self, code: str) -> float | None:
         """The spend guard counts by days (UTC); when a quota's period ends, the watcher asks."""
@@ -271,6 +273,7 @@ class JobRun(WorkerRun):
 
     def _finish(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         record, outcome = self.record, self.record.outcome
+        tracing.waited(record)
         result = None
         if outcome == "completed":
             with self.user_code():

@@ -15,7 +15,7 @@ from celery import states
 from celery.exceptions import Ignore, Reject, TaskRevokedError
 
 from framelane_celery import wakeups
-from framelane_celery.monitoring import PROGRESS
+from framelane_celery.monitoring import PROGRESS, say
 from framelane_celery.tasks.jobs import error_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def mend(task: RecordedTask, request: Context, args: Sequence[Any], kwargs: Mapp
     try:
         is_for_later = _mend(task, request, args, kwargs)
     except Exception as error:  # noqa: BLE001 - raised, it would be the task's failure
-        logger.warning("%s[%s]: its end cannot be stored again yet: %s", task.name, request.id, error)
+        say(logger.warning, request, "its end cannot be stored again yet: %s", error)
         is_for_later = True
     tries = wakeups.mends_of(request)
     if is_for_later and tries < TRIES_MAX:
@@ -53,10 +53,10 @@ def _mend(task: RecordedTask, request: Context, args: Sequence[Any], kwargs: Map
         return False
     state, result = _end_of(task, record, args, kwargs)
     if state is None:
-        logger.error("%s[%s]: a late PROGRESS covers its end, which only its run knew", task.name, request.id)
+        say(logger.error, request, "a late PROGRESS covers its end, which only its run knew")
         return False
     task.backend.store_result(request.id, result, state, request=request)
-    logger.warning("%s[%s]: a late PROGRESS had covered its end: %s again", task.name, request.id, state)
+    say(logger.warning, request, "a late PROGRESS had covered its end: %s again", state)
     return False
 
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from framelane_celery import records, wakeups
 from framelane_celery.errors import DuplicateTask, FramelaneError
 from framelane_celery.models import JobRequest
+from framelane_celery.monitoring import say, told, tracing
 from framelane_celery.queues import head_start_s
 from framelane_celery.records import JobKind, Record
 from framelane_celery.room import Room, move, room_of
@@ -139,6 +140,8 @@ class RecordedTask(Task):
             task=self.name,
             call=call.to_text(),
             digest=wakeups.digest_of(call),
+            queue=call.options.get("queue"),
+            trace=tracing.carrier(),
             until="start" if at_once else "instant",
             due_at=now + settings.resend_after_s if at_once else due_at,
             created_at=now,
@@ -150,7 +153,7 @@ class RecordedTask(Task):
         except FramelaneError as error:
             if parent is None:
                 raise
-            logger.error("%s[%s]: no record was written, the message alone goes out: %s", self.name, task_id, error)
+            say(logger.error, record, "no record was written, the message alone goes out: %s", error)
             to_publish = record
         if to_publish is None:
             return None
@@ -160,6 +163,7 @@ class RecordedTask(Task):
         """Write the record once. What is returned has to be published; None: nothing new happens."""
         there = room.create(record)
         if there is None:
+            told(room.namespace, None, record, record.created_at)
             return record if at_once else None
         run = _run_of(parent, record.id)
         if there.until == "replacing" or run is not None:
@@ -184,7 +188,7 @@ class RecordedTask(Task):
             )
             if parent is None:
                 raise DuplicateTask(message, record.id)
-            logger.error("%s[%s]: %s; the first one stands", self.name, record.id, message)
+            say(logger.error, record, "%s; the first one stands", message)
         return None
 
     def _publish(
@@ -194,12 +198,12 @@ class RecordedTask(Task):
         try:
             return wakeups.publish(self.app, record, call, result_cls=self.AsyncResult, **plumbing)
         except OperationalError as error:  # the broker is away: the watcher sends it again
-            logger.warning("%s[%s]: not published, the watcher will: %s", self.name, record.id, error)
+            say(logger.warning, record, "not published, the watcher will: %s", error)
         except Exception:
             if not in_task:
                 self.room.forget(record)  # the call fails in the caller, so nothing of it may stay
                 raise
-            logger.exception("%s[%s]: could not be published", self.name, record.id)
+            say(logger.exception, record, "could not be published")
         return None
 
     def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Any:

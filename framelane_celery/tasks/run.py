@@ -17,6 +17,7 @@ from celery.exceptions import Ignore, Reject
 
 from framelane_celery import records, wakeups
 from framelane_celery.errors import RoomError
+from framelane_celery.monitoring import say
 from framelane_celery.records import ForeignRecord, Record
 from framelane_celery.room import move, room_of
 from framelane_celery.settings import settings_of
@@ -56,7 +57,7 @@ class WorkerRun:
         try:
             self.record, self._clock_ahead_s = begin(self)
         except RoomError as error:  # put back, never raised: a FAILURE would be told, and the job still be paid later
-            logger.warning("%s[%s]: the room is away, put back: %s", self.task.name, self.request.id, error)
+            say(logger.warning, self.request, "the room is away, put back: %s", error)
             raise Reject(str(error), requeue=True) from error
         self.request.framelane_run = self
         options = wakeups.Call.from_text(self.record.call).options
@@ -64,10 +65,10 @@ class WorkerRun:
         try:
             return self.work(args, kwargs)
         except ForeignRecord as error:  # a newer version has written meanwhile, and goes on with it
-            logger.warning("%s[%s]: left alone: %s", self.task.name, self.request.id, error)
+            say(logger.warning, self.request, "left alone: %s", error)
             raise Ignore(str(error)) from error
         except RoomError as error:  # the lease will end, and the task be woken again
-            logger.warning("%s[%s]: the room is away, run again later: %s", self.task.name, self.request.id, error)
+            say(logger.warning, self.request, "the room is away, run again later: %s", error)
             raise Ignore(str(error)) from error
 
     def work(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -92,7 +93,7 @@ class WorkerRun:
         try:
             return bool(self.task.AsyncResult(self.record.id).state == states.SUCCESS)
         except Exception as error:  # raised, it would be the task's own failure, of a job that is done and paid for
-            logger.warning("%s[%s]: the result backend is away, run again later", self.task.name, self.record.id)
+            say(logger.warning, self.record, "the result backend is away, run again later")
             raise Ignore("the result backend is away") from error
 
     def finish(self) -> None:
@@ -105,7 +106,7 @@ class WorkerRun:
                 known=(self.record, self._now()),
             )
         except RoomError as error:
-            logger.error("%s[%s]: the end was not written, run again: %s", self.task.name, self.record.id, error)
+            say(logger.error, self.record, "the end was not written, run again: %s", error)
 
     # --- retry and replace ---------------------------------------------------------------------------------------
 

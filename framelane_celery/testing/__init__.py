@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from framelane_celery.testing.jobs import Cancelled, Completed, Failed, Never, Outcome, Submission
     from framelane_celery.testing.ledger import Entry, Ledger
     from framelane_celery.testing.server import FramelaneServer
-    from framelane_celery.testing.submitted import Submitted
+    from framelane_celery.testing.submitted import SubmittedJob
     from framelane_celery.testing.switches import Switches
     from framelane_celery.testing.webhooks import Delivered, Deliveries
 
@@ -36,7 +36,7 @@ __all__ = [
     "Never",
     "Outcome",
     "Submission",
-    "Submitted",
+    "SubmittedJob",
     "Switches",
     "assert_dead_letter",
     "assert_waiting",
@@ -57,7 +57,7 @@ _HOMES = {
     "Never": "jobs",
     "Outcome": "jobs",
     "Submission": "jobs",
-    "Submitted": "submitted",
+    "SubmittedJob": "submitted",
     "Switches": "switches",
     "assert_dead_letter": "ends",
     "assert_waiting": "ends",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from framelane_celery.testing.submitted import Submitted, listed
+from framelane_celery.testing.submitted import SubmittedJob, listed
 
 if TYPE_CHECKING:
     from framelane_celery.testing.ledger import Ledger
@@ -25,9 +25,9 @@ class Assertions:
         def ledger(self) -> Ledger: ...
 
         @property
-        def submitted(self) -> list[Submitted]: ...
+        def submitted(self) -> list[SubmittedJob]: ...
 
-    def assert_submitted(self, task: Any = None, *, times: int | None = None) -> list[Submitted]:
+    def assert_submitted(self, task: Any = None, *, times: int | None = None) -> list[SubmittedJob]:
         """Assert that jobs were submitted, for one task or for any, so many times or at least once; and give them."""
         __tracebackhide__ = True
         found = [job for job in self.submitted if task is None or job.task == _name(task)]
@@ -43,7 +43,7 @@ class Assertions:
         if self.submitted or self._refused():
             raise AssertionError(f"expected no job. {self._was_submitted()}")
 
-    def assert_paid_once(self, result: Any) -> Submitted:
+    def assert_paid_once(self, result: Any) -> SubmittedJob:
         """Assert that exactly one job was made for one task, and give it."""
         __tracebackhide__ = True
         found = self._of(result)
@@ -53,7 +53,7 @@ class Assertions:
             )
         return found[0]
 
-    def job_of(self, result: Any, timeout_s: float = WAIT_S) -> Submitted:
+    def job_of(self, result: Any, timeout_s: float = WAIT_S) -> SubmittedJob:
         """The newest job of a task, once a worker has submitted it: a test may finish it then, or fail it.
 
         Raises: AssertionError when timeout_s passes first.
@@ -63,7 +63,7 @@ class Assertions:
             raise AssertionError(f"no job for task {_id(result)} within {timeout_s:g} s. {self._was_submitted()}")
         return self._of(result)[-1]
 
-    def _of(self, result: Any) -> list[Submitted]:
+    def _of(self, result: Any) -> list[SubmittedJob]:
         return [job for job in self.submitted if job.task_id == _id(result)]
 
     def _refused(self) -> list[str]:

@@ -24,7 +24,7 @@ from framelane_celery.testing.media import Media
 from framelane_celery.testing.quota import Quota
 from framelane_celery.testing.receivers import Receivers
 from framelane_celery.testing.storage import Storage
-from framelane_celery.testing.submitted import Submitted, submitted
+from framelane_celery.testing.submitted import SubmittedJob, submitted
 from framelane_celery.testing.switches import Switches
 from framelane_celery.testing.transport import Connections, listen
 from framelane_celery.testing.views import job_view
@@ -201,7 +201,7 @@ class FramelaneServer(Assertions):
         return list(self._sender.delivered)
 
     @property
-    def submitted(self) -> list[Submitted]:
+    def submitted(self) -> list[SubmittedJob]:
         """Every job with what was asked for, oldest first."""
         now = self.clock.now()
         return [submitted(job, job.life.phase(now).status) for job in self._workspace.jobs()]
@@ -213,21 +213,21 @@ class FramelaneServer(Assertions):
         """Have the next job that is submitted fail when its time has come; or the next few."""
         self._failing.extend([Failed(code, message)] * times)
 
-    def finish(self, job: Submitted | str, **output: Any) -> None:
+    def finish(self, job: SubmittedJob | str, **output: Any) -> None:
         """Complete a job now; keywords replace members of its output.
 
         Raises: KeyError for an unknown job, ValueError for one that has ended.
         """
         self._workspace.end(_id_of(job), Completed(output))
 
-    def fail(self, job: Submitted | str, code: str = "internal", message: str = UNEXPECTED) -> None:
+    def fail(self, job: SubmittedJob | str, code: str = "internal", message: str = UNEXPECTED) -> None:
         """Fail a job now.
 
         Raises: KeyError for an unknown job, ValueError for one that has ended.
         """
         self._workspace.end(_id_of(job), Failed(code, message))
 
-    def cancel(self, job: Submitted | str) -> None:
+    def cancel(self, job: SubmittedJob | str) -> None:
         """Cancel a job now, as somebody in the console would.
 
         Raises: KeyError for an unknown job, ValueError for one that has ended.
@@ -239,5 +239,5 @@ class FramelaneServer(Assertions):
         self._workspace.reset_quota()
 
 
-def _id_of(job: Submitted | str) -> str:
-    return job.id if isinstance(job, Submitted) else job
+def _id_of(job: SubmittedJob | str) -> str:
+    return job.id if isinstance(job, SubmittedJob) else job

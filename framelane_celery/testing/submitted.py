@@ -15,7 +15,7 @@ _OURS = ("celery_task", "celery_task_id")  # in every job's metadata, beside the
 
 
 @dataclass(frozen=True)
-class Submitted:
+class SubmittedJob:
     """One job that was submitted, and would have been paid for.
 
     `operation` is "render" or the media task's name, such as "transcribe"; `task` and `task_id` say which Celery task
@@ -43,17 +43,17 @@ class Submitted:
         return f"{self.operation} {self.id}, {self.status}: for {self.task} {self.task_id}"
 
 
-def submitted(job: StoredJob, status: str) -> Submitted:
+def submitted(job: StoredJob, status: str) -> SubmittedJob:
     """Show one job of the server's."""
     submission, metadata = job.submission, dict(job.submission.metadata)
     task, task_id = (metadata.pop(name, None) for name in _OURS)
     body = {name: value for name, value in submission.body.items() if name != "metadata"}
     if metadata:
         body["metadata"] = metadata
-    return Submitted(job.id, submission.task_type or submission.kind, task, task_id, status, body)
+    return SubmittedJob(job.id, submission.task_type or submission.kind, task, task_id, status, body)
 
 
-def listed(jobs: Iterable[Submitted]) -> str:
+def listed(jobs: Iterable[SubmittedJob]) -> str:
     """Jobs for an error: one a line."""
     lines = [f"  {job}" for job in jobs]
     return "\n".join(lines) or "  nothing"

@@ -1,12 +1,12 @@
 """What a pool process tells of a run that ended with an exception: as little as Celery needs.
 
-Celery pickles the traceback for the main process, which looks at its text only. Since Python 3.11 that is 30 kB, for the
-positions in the code of Celery's own tracer. So long a message is read in pieces; if the broker's connection is lost
-between two of them, Celery forgets the first ones (``hub.reset`` in ``celery/worker/loops.py``, and ``_recv_message`` in
-``celery/concurrency/asynpool.py``), takes what is left in the pipe for other messages, and that process never has a
-task run again (tests/faults/test_half_read.py). What is shorter than a pipe's atomic write (4,096 bytes) is read at
-once; and of ``Ignore`` and ``Reject``, which every wait ends with, the traceback is not even made: it is made and
-formatted twice else, which is a fifth of what a run costs.
+Celery pickles the traceback for the main process, which looks at its text only. Since Python 3.11 that is 30 kB, for
+the positions in the code of Celery's own tracer. So long a message is read in pieces; if the broker's connection is
+lost between two of them, Celery forgets the first ones (``hub.reset`` in ``celery/worker/loops.py``, and
+``_recv_message`` in ``celery/concurrency/asynpool.py``), takes what is left in the pipe for other messages, and that
+process never has a task run again (tests/faults/test_half_read.py). What is shorter than a pipe's atomic write (4,096
+bytes) is read at once; and of ``Ignore`` and ``Reject``, which every wait ends with, the traceback is not even made: it
+is made and formatted twice else, which is a fifth of what a run costs.
 """
 
 from __future__ import annotations

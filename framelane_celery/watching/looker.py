@@ -16,8 +16,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from framelane_celery.client import FramelaneClient
+from framelane_celery.counting import count, timed
 from framelane_celery.errors import ApiError, FramelaneError, InternalError, NotFound, RateLimited, RoomError
 from framelane_celery.models import Job
+from framelane_celery.monitoring import about
 from framelane_celery.orphans import GONE_AFTER_S
 from framelane_celery.records import JobKind, Record
 from framelane_celery.room import Ends, Place
@@ -157,6 +159,7 @@ class Looker:
             self._desk.put(partial(self._report, plan, watched, job))
         if error is not None and told != "end":
             _tell_trouble(watched, error)
+        count("looks", "long_poll" if look.wait_s else "read", namespace=self._watcher.room.namespace)
         self.send()
 
     def _turn(self, plan: Plan, turn: Turn, client: FramelaneClient) -> None:
@@ -167,6 +170,7 @@ class Looker:
         except FramelaneError as error:
             is_lost = _is_refused(error)
             logger.log(logging.WARNING if is_lost else logging.INFO, "the list of jobs could not be read: %s", error)
+        count("looks", "list", namespace=self._watcher.room.namespace)
         with self._lock:
             news = plan.turned(turn, self._watcher.now(), jobs, cursor, is_lost=is_lost)
         if plan is self._plan:
@@ -207,6 +211,7 @@ class Looker:
                 delay_s = now - job.completed_at.timestamp() if job.completed_at else -math.inf
                 is_sane = -_CLOCKS_APART_S < delay_s < 86400
                 one = Ends(1, 1, max(0.0, delay_s)) if is_sane else Ends(1)
+                _count_end(self._watcher.room.namespace, watched.source, delay_s if is_sane else None)
                 self._ends[watched.source] = self._ends.get(watched.source, Ends()).plus(one)
         self.send()
 
@@ -222,6 +227,12 @@ class Looker:
         if not self._scribe.report(watched.task_id, watched.job_id, job, next_look_at):
             with self._lock:
                 plan.forget(watched.task_id)
+
+
+def _count_end(namespace: str, source: str, delay_s: float | None) -> None:
+    count("job_ends", source, namespace=namespace)
+    if delay_s is not None:
+        timed("job_end_seen_seconds", source, seconds=delay_s, namespace=namespace)
 
 
 def cancel(client: FramelaneClient, kind: JobKind, job_id: str) -> None:
@@ -240,4 +251,5 @@ def _is_refused(error: Exception | None) -> bool:
 
 def _tell_trouble(job: Watched, error: Exception) -> None:
     level = logging.WARNING if job.failures in (1, 10) else logging.INFO
-    logger.log(level, "job %s could not be read (%d times): %s", job.job_id, job.failures, error)
+    extra = about(None, job.task_id, job.job_id)
+    logger.log(level, "job %s could not be read (%d times): %s", job.job_id, job.failures, error, extra=extra)

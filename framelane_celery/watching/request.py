@@ -10,9 +10,11 @@ from celery.worker.request import Request
 
 from framelane_celery import records
 from framelane_celery.errors import FramelaneError
+from framelane_celery.monitoring import say
 from framelane_celery.records import Record
 from framelane_celery.room import Transition, move, room_of
 from framelane_celery.settings import settings_of
+from framelane_celery.tasks.begin import TriesAgain, Waits
 from framelane_celery.tasks.routes import lost
 from framelane_celery.wakeups import step_of
 
@@ -52,11 +54,16 @@ class FramelaneRequest(Request):
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """A child that died gives its lease back at once: the task need not wait for the lease's end.
 
-        If the room is away, the lease's end does the same, later.
+        If the room is away, the lease's end does the same, later. Of a task that waits on, monitors are told: without
+        that it would be STARTED there until its job has news.
         """
         super().on_failure(exc_info, send_failed_event, return_ok)
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         self._has_told_timeout = isinstance(error, TimeLimitExceeded)
+        if isinstance(error, TriesAgain):
+            self.send_event("task-retried", exception=str(error), traceback=None)
+        elif isinstance(error, Waits):
+            self.send_event("task-progress", description=str(error))
         if isinstance(error, (WorkerLostError, Terminated, SystemExit)):
             settings = settings_of(self.app)
             self._move(lambda old, now: lost(self.app, settings, old, now, node=self.hostname))
@@ -65,6 +72,6 @@ class FramelaneRequest(Request):
         try:
             move(room_of(self.app, settings_of(self.app)), self.id, transition)
         except FramelaneError as error:
-            logger.warning("%s[%s]: the record was not told: %s", self.name, self.id, error)
+            say(logger.warning, self._context, "the record was not told: %s", error)
             return False
         return True

@@ -12,13 +12,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from celery import states
-from celery.exceptions import TaskRevokedError
 
 from framelane_celery import records, wakeups
 from framelane_celery.errors import NotFound
-from framelane_celery.monitoring import PROGRESS, progress_meta
+from framelane_celery.monitoring import PROGRESS, progress_meta, say
 from framelane_celery.records import ForeignRecord, Outcome, Record
 from framelane_celery.tasks.routes import end_of_job
+from framelane_celery.waits import failure_text
 from framelane_celery.watching import looks
 
 if TYPE_CHECKING:
@@ -147,10 +147,12 @@ class Scribe:
         seen = fail(record, watcher.now())
         if seen is not None and seen.until in ("instant", "release"):
             self._write_progress(record, progress_meta(seen))
+            if seen.until == "instant":
+                told = {"exception": failure_text(seen.failure), "traceback": None}
+                watcher.announce("task-retried", record.id, told)
         moved = watcher.move(record.id, fail, known=record)
         if moved is None:
             return False
-        logger.info("%s[%s]: %s: until %s", record.task, record.id, (moved.failure or {}).get("code"), moved.until)
         if moved.until == "start":
             watcher.publish(moved)
         return True
@@ -173,8 +175,8 @@ class Scribe:
                 self._backend(record).store_result(record.id, meta, PROGRESS, request=context)
             call = wakeups.Call.from_text(record.call)
             keep_chords_alive(self._backend(record), groups_of(call._asdict()))
-        except Exception:  # only for the eye: what is decided must not wait for it
-            logger.exception("%s[%s]: the result backend did not take PROGRESS", record.task, record.id)
+        except Exception:  # noqa: BLE001 - only for the eye: what is decided must not wait for it
+            say(logger.exception, record, "the result backend did not take PROGRESS")
             return False
         there, _ = self._watcher.room.read(record.id)
         if self._watcher.token is None or there is None or there.step != record.step:  # it was stopped meanwhile
@@ -199,10 +201,12 @@ class Scribe:
         backend = self._backend(record)
         if backend.get_state(record.id) != states.REVOKED:  # a worker that heard it may have been first
             backend.mark_as_revoked(record.id, reason, request=context, store_result=not context.ignore_result)
-        told = {"terminated": False, "signum": None, "expired": reason == "expired"}
+        told = {
+            "terminated": False, "signum": None, "expired": reason == "expired",
+            "state": states.REVOKED,  # they take this kind of event for older than PROGRESS (celery.states)
+        }  # fmt: skip
         self._watcher.announce("task-revoked", record.id, told)
         self._watcher.move(record.id, lambda old, now: records.end(old, now=now))
-        logger.info("%s[%s]: %s", record.task, record.id, TaskRevokedError(reason))
 
     def _backend(self, record: Record):  # type: ignore[no-untyped-def]
         task = self._watcher.app.tasks.get(record.task)

@@ -16,7 +16,8 @@ from celery.utils.dispatch import Signal
 from celery.worker import state
 from kombu.utils.functional import maybe_list
 
-from framelane_celery import queues
+from framelane_celery import counting, queues
+from framelane_celery.metrics import expose
 from framelane_celery.models import build_models
 from framelane_celery.room import room_of
 from framelane_celery.routing import default_routes, parse_routes
@@ -45,6 +46,7 @@ class WatcherStep(bootsteps.StartStopStep):
         default_routes()
         _install_queues(worker.app)
         signals.worker_process_init.connect(self._on_process_init)
+        _count(worker.app)
 
     def _on_process_init(self, **kwargs: Any) -> None:
         """In each pool process, once Celery has made its tracers."""
@@ -85,6 +87,7 @@ class WatcherStep(bootsteps.StartStopStep):
             events_are_on=lambda: sends_task_events(getattr(sender, "event_dispatcher", None)),
         )
         self.watcher.start()
+        expose(app, settings)
 
     def _on_embedded_ready(self, consumer: Any, **kwargs: Any) -> None:
         self._on_ready(consumer)
@@ -96,6 +99,7 @@ class WatcherStep(bootsteps.StartStopStep):
     def _on_shutdown(self, **kwargs: Any) -> None:
         if self.watcher is not None:
             self.watcher.stop()
+        counting.tell()
 
 
 _inherited: list[tuple[Any, str, Callable[[], Any]]] = []
@@ -137,6 +141,13 @@ def _unlock_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_unlock_in_child)
+
+
+def _count(app: Any) -> None:
+    """Have this worker count what it does, in its pool's processes too."""
+    namespace = settings_of(app).namespace or ""
+    counting.tell_to(namespace, lambda counts: room_of(app, settings_of(app)).add_counts(counts))
+    signals.worker_process_shutdown.connect(counting.tell)
 
 
 def _install_queues(app: Any) -> None:

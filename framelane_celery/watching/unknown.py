@@ -21,6 +21,7 @@ from celery.worker.request import Request
 
 from framelane_celery import records
 from framelane_celery.errors import RoomError
+from framelane_celery.monitoring import Named, say, told
 from framelane_celery.records import ForeignRecord, Record
 from framelane_celery.room import move, room_of
 from framelane_celery.settings import settings_of
@@ -54,13 +55,13 @@ class _Unknown:
         try:
             self._move(task_id, name, message)
         except ForeignRecord as error:
-            logger.debug("%s[%s]: left alone: %s", name, task_id, error)
+            say(logger.debug, Named(name, task_id), "left alone: %s", error)
         except RoomError as error:
-            logger.warning("%s[%s]: the room is away, put back: %s", name, task_id, error)
+            say(logger.warning, Named(name, task_id), "the room is away, put back: %s", error)
             self._consumer.timer.call_after(PUT_BACK_S, self._consumer.call_soon, (self._put_back, message))
             return
-        except Exception:  # a message that nobody can read; raised, it would end the worker
-            logger.exception("%s[%s]: neither known nor readable", name, task_id)
+        except Exception:  # noqa: BLE001 - a message that nobody can read; raised, it would end the worker
+            say(logger.exception, Named(name, task_id), "neither known nor readable")
             self._celerys_own(body, message, exc)
             return
         message.ack_log_error(logger, self._consumer.connection_errors)
@@ -72,9 +73,10 @@ class _Unknown:
         moved = move(room, task_id, lambda old, now: records.misdelivered(old, step=step, now=now))
         if moved is None and step == 0 and (now := room.read(task_id))[0] is None:
             moved = _record_of(app, name, message, now[1])
-            room.create(moved)
+            if room.create(moved) is None:
+                told(room.namespace, None, moved, now[1])
         if moved is None:
-            logger.debug("%s[%s]: not known here, and stale: step %d", name, task_id, step)
+            say(logger.debug, Named(name, task_id), "not known here, and stale: step %d", step)
         elif name not in self._told:
             self._told.add(name)
             logger.warning(

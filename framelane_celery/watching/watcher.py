@@ -22,6 +22,7 @@ from uuid import uuid4
 from framelane_celery import records, wakeups
 from framelane_celery.client import FramelaneClient, shared_client
 from framelane_celery.errors import FramelaneError, RoomError
+from framelane_celery.monitoring import say
 from framelane_celery.queues import dead_letter_queue_of
 from framelane_celery.records import ForeignRecord, Record
 from framelane_celery.room import Room, Transition, move
@@ -309,9 +310,9 @@ class Watcher:
         except RoomError:
             raise
         except FramelaneError as error:
-            logger.error("%s[%s]: passed over: %s", record.task, record.id, error)
-        except Exception:
-            logger.exception("%s[%s]: passed over", record.task, record.id)
+            say(logger.error, record, "passed over: %s", error)
+        except Exception:  # noqa: BLE001 - told with its traceback
+            say(logger.exception, record, "passed over")
         self._scribe.put_off(record)
         return False
 

@@ -170,12 +170,15 @@ def test_arguments_are_for_who_may_replay(operator: Operator) -> None:
         assert "out_point" not in operator.get(path)
 
 
-def test_what_is_not_there(operator: Operator) -> None:
-    for model in LISTS.values():
-        operator.get(link(model, "no-such"), status=404)
-    operator.get(link("deadletter", ID + "1"), status=404)
-    operator.get("waitingtask/add/", status=404)
-    operator.get(f"waitingtask/{ID}1/delete/", status=404)
+def test_what_is_not_there(operator: Operator, room: Room) -> None:
+    before = state_of(room)
+    paths = [link(model, "no-such") for model in LISTS.values()]
+    paths += [link("deadletter", ID + "1"), "waitingtask/add/", f"waitingtask/{ID}1/delete/", "deadletter/export/"]
+    answers = {path: operator.client.get(f"/admin/framelane/{path}") for path in paths}
+    assert {path: answer.status_code for path, answer in answers.items()} == dict.fromkeys(paths, 404)
+    for answer in answers.values():
+        assert "no-such" not in answer.content.decode()
+    assert state_of(room) == before
 
 
 def test_a_room_that_is_away_is_told(operator: Operator, app: Celery) -> None:

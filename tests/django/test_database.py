@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -214,4 +215,6 @@ def test_on_postgresql_the_room_is_where_the_migration_made_it(schema: str) -> N
 
 
 def test_nothing_is_left_to_migrate(database: None) -> None:
-    call_command("makemigrations", "framelane", check=True, dry_run=True, verbosity=0)
+    told = StringIO()
+    call_command("makemigrations", "framelane", check=True, dry_run=True, stdout=told)
+    assert told.getvalue().strip() == "No changes detected in app 'framelane'"

@@ -141,7 +141,7 @@ def test_the_page_names_what_there_is() -> None:
         assert id in PAGE
 
 
-@pytest.mark.parametrize("suffix", [".html", ".js", "0001_initial.py"])
+@pytest.mark.parametrize("suffix", [".html", ".js", ".css", "0001_initial.py"])
 def test_the_wheel_has_templates_static_files_and_migrations(tmp_path: Path, suffix: str) -> None:
     from hatchling.builders.wheel import WheelBuilder
 

@@ -177,6 +177,18 @@ def test_a_room_that_is_away_is_no_404(app: Celery, open_to_all: None) -> None:
     assert (answer.status_code, answer.json()) == (503, {"error": "unavailable"})
 
 
+@pytest.mark.parametrize("url", ["redis://:hunter2@127.0.0.1:1/0", "file:///nowhere/at/all"])
+def test_a_result_backend_that_is_away_is_no_500(
+    app: Celery, room: Room, open_to_all: None, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.conf.result_backend = url
+    app._backend_cache = None
+    answer = ask(ID + "5")
+    assert (answer.status_code, answer.json()) == (503, {"error": "unavailable"})
+    assert "the result backend is away" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
 def test_an_answer_is_not_cached_and_only_read(room: Room, open_to_all: None) -> None:
     assert "no-store" in ask(ID + "5").headers["Cache-Control"]
     assert Client().post(f"/framelane/status/{ID}5/").status_code == 405

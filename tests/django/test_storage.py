@@ -23,14 +23,12 @@ def server() -> Iterator[FramelaneServer]:
 
 
 @pytest.fixture
-def files(server: FramelaneServer, setting: Any, tmp_path: Path) -> Celery:
-    """An app whose project has a storage of the name "films"."""
-    backend = "django.core.files.storage.FileSystemStorage"
-    setting("STORAGES", {"films": {"BACKEND": backend, "OPTIONS": {"location": str(tmp_path / "films")}}})
-    from django.core.files.storage import storages
+def files(server: FramelaneServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Celery:
+    """An app whose project has a storage of the name "films". Django keeps what its settings said at first."""
+    from django.core.files import storage
 
-    storages.__dict__.pop("backends", None)  # it keeps what the settings said before
-    storages._storages.clear()
+    films = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(tmp_path / "films")}}
+    monkeypatch.setattr(storage, "storages", storage.storages.__class__({"films": films}))
     app = Celery("files", set_as_current=False)
     app.conf.framelane = {"api_key": server.api_key, "base_url": server.base_url, "namespace": "files"}
     return app

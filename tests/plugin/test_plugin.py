@@ -20,7 +20,7 @@ from framelane_celery.errors import InvalidArguments
 from framelane_celery.models import SuperResolutionRequest, TranscribeRequest
 from framelane_celery.room import open_room, room_of
 from framelane_celery.settings import settings_of
-from framelane_celery.testing import FramelaneServer, Submitted, assert_dead_letter, assert_waiting
+from framelane_celery.testing import FramelaneServer, SubmittedJob, assert_dead_letter, assert_waiting
 from framelane_celery.testing.clock import Clock
 from framelane_celery.testing.room_clock import moved
 
@@ -54,7 +54,6 @@ def run_example(folder: Path, *options: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=110)
 
 
-@pytest.mark.celery55
 @pytest.mark.worker
 def test_the_example_suite_passes(tmp_path: Path) -> None:
     ran = run_example(tmp_path)
@@ -196,7 +195,7 @@ def test_a_refused_composition_takes_no_failure_away(app: Celery, framelane_serv
 
 @pytest.mark.framelane_server(job_seconds=3600)
 def test_a_job_is_ended_by_its_id_or_as_it_was_found(framelane_server: FramelaneServer) -> None:
-    def submit(number: int) -> Submitted:
+    def submit(number: int) -> SubmittedJob:
         headers = {"Authorization": f"Bearer {framelane_server.api_key}", "Idempotency-Key": str(number)}
         requests.post(f"{framelane_server.base_url}/v1/renders", json=COMPOSITION, headers=headers, timeout=10)
         return framelane_server.submitted[-1]
@@ -333,3 +332,96 @@ def test_a_run_that_uses_no_fixture_imports_nothing_of_ours(
         """
     )
     pytester.runpytest_subprocess(*PLUGGED).assert_outcomes(passed=1)
+
+
+@pytest.mark.worker
+def test_a_worker_in_a_thread_takes_its_watcher_along(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with `start_worker` in a test case of Django's."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile(
+        """
+        import threading
+        import celery.contrib.testing.tasks
+        import framelane_celery
+        from celery import Celery
+        from celery.contrib.testing.worker import start_worker
+
+        def watchers():
+            return [thread for thread in threading.enumerate() if thread.name == "framelane-clock"]
+
+        def test_it(framelane_celery_config, framelane_server):
+            app = Celery("embedded")
+            app.conf.update(framelane_celery_config)
+            composition = {"elements": [{"type": "text", "text": "x", "duration": 1}]}
+            for _ in range(2):
+                with start_worker(app):
+                    assert framelane_celery.render.delay(composition).get(timeout=20)["status"] == "completed"
+                    assert len(watchers()) == 1
+                for watcher in watchers():
+                    watcher.join(10)
+                assert not watchers()
+        """
+    )
+    pytester.runpytest_subprocess(*PLUGGED).assert_outcomes(passed=1)
+
+
+def test_a_django_projects_app_is_led_to_the_server_for_one_test(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/testing.md says: in the app's configuration, which Celery has read of Django's settings once.
+
+    Under the names of these: others Celery 5.5 does not see.
+    """
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile(
+        """
+        import pytest
+        from celery import Celery
+        from django.conf import settings
+
+        settings.configure(
+            SECRET_KEY="tests",
+            CELERY_TASK_ALWAYS_EAGER=False,
+            CELERY_BROKER_URL="redis://localhost:6379/0",
+            CELERY_FRAMELANE={"api_key": "fl_live_key", "namespace": "shop"},
+        )
+        app = Celery("shop")
+        app.config_from_object("django.conf:settings", namespace="CELERY")
+        COMPOSITION = {"elements": [{"type": "text", "text": "x", "duration": 1}]}
+
+        def own_settings():
+            assert app.conf.framelane == {"api_key": "fl_live_key", "namespace": "shop"}
+            assert not app.conf.task_always_eager
+
+        @pytest.fixture
+        def in_place(framelane_settings, monkeypatch):
+            monkeypatch.setitem(app.conf, "CELERY_FRAMELANE", framelane_settings)
+            monkeypatch.setitem(app.conf, "CELERY_TASK_ALWAYS_EAGER", True)
+
+        def test_before():
+            own_settings()
+
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_in_place(in_place, framelane_server, number):
+            import framelane_celery
+
+            assert framelane_celery.render.delay(COMPOSITION).get()["status"] == "completed"
+            framelane_server.assert_submitted(framelane_celery.render, times=1)
+
+        def test_after():
+            own_settings()
+
+        def test_changing_djangos_settings_comes_too_late(monkeypatch, framelane_settings):
+            monkeypatch.setattr(settings, "CELERY_FRAMELANE", framelane_settings)
+            own_settings()
+        """
+    )
+    pytester.runpytest_subprocess(*PLUGGED).assert_outcomes(passed=5)
+
+
+def test_an_eager_call_to_the_live_host_is_refused(app: Celery, framelane_settings: dict[str, Any]) -> None:
+    app.conf.framelane = {**framelane_settings, "base_url": "https://api.framelane.io"}
+    with pytest.raises(framelane.errors.SettingsError, match="would pay"):
+        task(app, "render").apply((COMPOSITION,)).get()

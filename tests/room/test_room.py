@@ -119,6 +119,8 @@ def test_every_column_comes_back_as_it_went_in(room: Room, make_record: Make) ->
         finished_at=0.6,
         history=({"attempt": 1, "at": 0.1}, {"attempt": 2}),
         unread={"later": {"ü": 1}},
+        queue="films",
+        trace={"opentelemetry": {"traceparent": "00-ü-1"}},
     )
     plain = make_record()
     differ = [f.name for f in fields(Record) if getattr(full, f.name) == getattr(plain, f.name)]

@@ -113,7 +113,7 @@ def _run(stack: Stack, server: FramelaneServer, worker: Worker, told: dict[str, 
         told["caller's errors"] = _errors_of_the_caller(stack, waiting["never"].id)
         wait_for(lambda: any(event["type"] == "task-revoked" for event in events))
         wait_for(lambda: stack.waiting_in(f"{stack.namespace}.dead"))
-        told["events"] = json.dumps(events, default=str)
+        told["events"] = "\n".join(json.dumps(event, default=str) for event in events)
     ids = {name: result.id for name, result in waiting.items()}
     return {
         **ids,
@@ -190,7 +190,9 @@ def _read(stack: Stack, tap: Path, told: dict[str, str]) -> None:
     with redis.Redis.from_url(f"{REDIS}/11", decode_responses=True) as client:
         keys = list(client.scan_iter("celery-task-meta-*", count=1000))
         metas = [json.loads(client.get(key) or "{}") for key in keys]
-    published = {(json.loads(message["around"])[3] or {}).get("id") for message in messages}
+    published = {(json.loads(message["around"])[3] or {}).get("id") for message in messages} - {None}
+    seen = told["events"].splitlines()  # others' workers tell theirs on the same broker
+    told["events"] = "\n".join(event for event in seen if json.loads(event).get("uuid") in published)
     ours = [meta for meta in metas if meta.get("task_id") in published]
     told["results of success"] = json.dumps([meta for meta in ours if meta["status"] == "SUCCESS"])
     told["results of failure and progress"] = json.dumps([meta for meta in ours if meta["status"] != "SUCCESS"])

@@ -30,7 +30,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.django.conftest import database  # noqa: F401 - a fixture
 from tests.security.full_run import API_KEY, QUERY, WEBHOOK_SECRET, WORDS, full_run
 from tests.security.pages import pages_of
 
@@ -65,7 +64,7 @@ SURFACES = {
 }
 
 
-@pytest.fixture(scope="module", params=["redis", "rabbitmq"])
+@pytest.fixture(scope="module", params=["redis", pytest.param("rabbitmq", marks=pytest.mark.slow)])
 def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     request.getfixturevalue("database")
     with full_run(request.param, tmp_path_factory.mktemp(request.param)) as (stack, told, ids):

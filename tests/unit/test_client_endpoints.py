@@ -12,6 +12,7 @@ import pytest
 
 from framelane_celery import errors
 from framelane_celery.client import FramelaneClient
+from framelane_celery.client.calls import endpoint_of
 from framelane_celery.models import ImportRequest, RenderRequest, TranscribeRequest
 from framelane_celery.testing import Fault, FramelaneServer, Switches
 
@@ -257,3 +258,8 @@ def test_a_project_is_made_changed_checked_and_rendered(server, client) -> None:
     assert [one.id for one in client.iter_projects()] == [project.id]
     client.delete_project(project.id)
     assert list(client.iter_projects()) == []
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_metrics_know_each_endpoint_and_no_id(name: str) -> None:
+    assert endpoint_of(name.partition(" ")[2]) == name.partition(" ")[2].replace("/x", "/{id}")

@@ -60,6 +60,8 @@ def test_defaults():
         "reads_per_minute": 600,
         "long_polls": 40,
         "watcher": True,
+        "metrics_port": None,
+        "metrics_host": "127.0.0.1",
         "allow_live_eager": False,
         "lease_s": 60,
         "resend_after_s": 60,

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import time
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from celery.exceptions import Ignore, Reject
 
 import framelane_celery as framelane
 from framelane_celery import FramelaneTask, RenderRequest
+from framelane_celery.settings import settings_of
 from tests.worker import typed  # noqa: F401 - more tasks
 
 app = Celery("tests")
@@ -112,6 +114,15 @@ def nap(seconds: float) -> float:
 def call_render(text: str, task_id: str | None = None) -> str:
     """A plain task that calls one of ours and goes on."""
     return framelane.render.apply_async((composition(text),), task_id=task_id).id
+
+
+@shared_task
+def downloads(job: Any) -> int:
+    """Fetches the file of the job before it, through a signed link."""
+    target = BytesIO()
+    with framelane.FramelaneClient.from_settings(settings_of(app)) as client:
+        client.download(job["kind"], job["id"], target)
+    return len(target.getvalue())
 
 
 # --- tasks of ours -----------------------------------------------------------------------------------------------

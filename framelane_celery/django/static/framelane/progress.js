@@ -9,7 +9,7 @@
 
   function textOf(known) {
     var text = WORDS[known.state] || known.state;
-    if (known.description && !known.is_over) { text += ": " + known.description; }
+    if (known.description && !known.is_over && known.state !== "PENDING") { text += ": " + known.description; }
     if (known.code && known.is_over) { text += " (" + known.code + ")"; }
     return text;
   }
