@@ -11,8 +11,9 @@ PIP     := -m pip install -qq --disable-pip-version-check
 # The pins hold everything, the build backend too, so the package itself is installed without looking anything up.
 OURSELF := $(PIP) --no-deps --no-build-isolation --editable .
 
-# Django 6 needs Python 3.12 or later, which may be there beside PYTHON. Nothing: there is none.
-NEWEST_PYTHON ?= $(firstword $(foreach name,python3.14 python3.13 python3.12,$(shell $(name) -c 'import venv' 2>/dev/null && echo $(name))))
+# Django 6 needs Python 3.12 or later, which may be there beside PYTHON, or among pyenv's. Nothing: there is none.
+NEWER_PYTHONS := python3.14 python3.13 python3.12 $(wildcard $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python3)
+NEWEST_PYTHON ?= $(firstword $(foreach name,$(NEWER_PYTHONS),$(shell $(name) -c 'import venv' 2>/dev/null && echo $(name))))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

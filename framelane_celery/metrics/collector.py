@@ -56,6 +56,12 @@ class Collector(Base):
         """Nothing: a registry would ask the room for the names, which may be away."""
         return []
 
+    def close(self) -> None:
+        """Let go of the room's store. (The next scrape would open it again.)"""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
     def collect(self) -> Iterator[Metric]:
         settings = settings_of(self._app)
         gauges: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in GAUGES}

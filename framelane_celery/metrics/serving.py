@@ -21,6 +21,7 @@ class Serving(NamedTuple):
 
     server: Any
     thread: Any
+    collector: Any
 
     @property
     def port(self) -> int:
@@ -30,6 +31,7 @@ class Serving(NamedTuple):
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
+        self.collector.close()
 
 
 def serve(app: Celery, port: int, host: str = "127.0.0.1") -> Serving:
@@ -37,27 +39,30 @@ def serve(app: Celery, port: int, host: str = "127.0.0.1") -> Serving:
 
     Raises: SettingsError, if prometheus_client is missing; OSError, if the port is taken.
     """
-    registry = _registry_of(app)
+    registry, collector = _registry_of(app)
     from prometheus_client import start_http_server
 
-    return Serving(*start_http_server(port, addr=host, registry=registry))
+    return Serving(*start_http_server(port, addr=host, registry=registry), collector)
 
 
 def text(app: Celery) -> str:
     """What a scrape would read. Raises: SettingsError, if prometheus_client is missing."""
-    registry = _registry_of(app)
+    registry, collector = _registry_of(app)
     from prometheus_client import generate_latest
 
-    return generate_latest(registry).decode()
+    try:
+        return generate_latest(registry).decode()
+    finally:
+        collector.close()
 
 
-def _registry_of(app: Celery) -> Any:
+def _registry_of(app: Celery) -> tuple[Any, Any]:
     """The app's metrics alone: what the process itself has in prometheus_client's registry is its own affair."""
     from framelane_celery.metrics import collector
 
-    registry = collector.CollectorRegistry()
-    registry.register(collector.Collector(app))
-    return registry
+    registry, ours = collector.CollectorRegistry(), collector.Collector(app)
+    registry.register(ours)
+    return registry, ours
 
 
 def expose(app: Celery, settings: FramelaneSettings) -> Serving | None:

@@ -3,6 +3,7 @@
 from pydantic import BaseModel
 
 from framelane_celery.models.answer import Answer
+from framelane_celery.models.elements import AudioElement, Element, ImageElement, TextElement, VideoElement
 from framelane_celery.models.imports import Import, ImportRequest
 from framelane_celery.models.job import Job, JobErrorInfo, JobOutput, JobPage
 from framelane_celery.models.media import (
@@ -12,26 +13,16 @@ from framelane_celery.models.media import (
     SuperResolutionRequest,
     TranscribeRequest,
 )
+from framelane_celery.models.parts import ChromaSettings, Effect, Motion, Transition
 from framelane_celery.models.preview import Preview, Violation
 from framelane_celery.models.projects import Project, ProjectChange
-from framelane_celery.models.render import (
-    AudioElement,
-    ChromaSettings,
-    Effect,
-    Element,
-    ImageElement,
-    Motion,
-    RenderRequest,
-    TextElement,
-    Transition,
-    VideoElement,
-    Word,
-    WordAnimation,
-)
-from framelane_celery.models.request import JobRequest, WireModel, invalid_arguments, parse_request
+from framelane_celery.models.render import RenderRequest
+from framelane_celery.models.request import JobRequest, WireModel, parse_request
+from framelane_celery.models.telling import invalid_arguments
 from framelane_celery.models.uploads import Asset, Upload
 from framelane_celery.models.usage import Usage
 from framelane_celery.models.webhooks import DeliveryAttempt, Webhook, WebhookSecret
+from framelane_celery.models.words import Word, WordAnimation
 from framelane_celery.models.workspace import ApiKey, Capabilities, Workspace
 
 __all__ = [

@@ -8,7 +8,8 @@ from pydantic import BeforeValidator, Field
 
 from framelane_celery.models.answer import Answer, Instant, Text, text_of
 from framelane_celery.models.job import Job, JobErrorInfo, error_object
-from framelane_celery.models.request import JobRequest, Url
+from framelane_celery.models.fields import Url
+from framelane_celery.models.request import JobRequest
 
 
 class ImportRequest(JobRequest):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from framelane_celery.models.request import MarkedRequest, Number, Url
+from framelane_celery.models.fields import Number, Url
+from framelane_celery.models.request import MarkedRequest
 
 
 class MediaRequest(MarkedRequest):
@@ -26,7 +28,9 @@ class TranscribeRequest(MediaRequest):
     path: ClassVar[str] = "/v1/tasks/transcribe"
     task_type: ClassVar[str | None] = "transcribe"
 
-    language: str | None = None
+    language: (
+        Annotated[str, Field(min_length=1, description="A BCP-47 tag such as 'en'; detected, if left out.")] | None
+    ) = None
     speech_model: Literal["universal-2", "universal-3-pro", "nano"] = "universal-2"
     word_timings: bool = True
     speaker_labels: bool = False
@@ -63,3 +67,8 @@ class SuperResolutionRequest(MediaRequest):
 
     path: ClassVar[str] = "/v1/tasks/super-resolution"
     task_type: ClassVar[str | None] = "super_resolution"
+
+    instead_of: ClassVar[Mapping[str, str]] = {
+        name: f"write extra={{'{name}': …}}: no page tells what the factor is called"
+        for name in ("scale", "factor", "scale_factor")
+    }

@@ -1,4 +1,4 @@
-"""What a transition of a record means to whoever watches: one line of the log, and counts.
+"""What a transition of a record means to whoever watches: one line of the log, counts, and signals.
 
 `told` is called once for each transition that the room has stored (`framelane_celery.room.move`, and the few places
 that write without it), by the process that made it. Renewed leases and reported progress say nothing new.
@@ -7,8 +7,9 @@ that write without it), by the process that made it. Renewed leases and reported
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
+from framelane_celery import signals
 from framelane_celery.counting import count, timed
 from framelane_celery.errors import CODE_TO_ERROR
 from framelane_celery.monitoring.log import write
@@ -36,6 +37,8 @@ def told(namespace: str, old: Record | None, new: Record, now: float) -> None:
         _count(namespace, old, new, now)
     if is_told(old, new):
         write(old, new)
+    if old is not None:
+        _send(old, new)
 
 
 def is_told(old: Record | None, new: Record) -> bool:
@@ -60,6 +63,28 @@ def _count(namespace: str, old: Record, new: Record, now: float) -> None:
         _time_resume(namespace, new, now)
     if new.is_over and not old.is_over:
         count("tasks_ended", new.task, ended_as(new), namespace=namespace)
+
+
+def _send(old: Record, new: Record) -> None:
+    """Tell the receivers of our signals, if there are any."""
+    if new.until == "job" and old.until != "job":
+        _signal(signals.job_submitted, new)
+    elif new.until == old.until == "job" and new.job != old.job:
+        job = new.job or {}
+        shown = {name: job.get(f"progress_{name}") for name in ("percent", "stage")}
+        _signal(signals.job_progressed, new, status=job.get("status"), **shown)
+    elif old.until == "job" and len(new.history) > len(old.history):
+        end = new.history[-1]
+        _signal(signals.job_finished, old, outcome=end.get("outcome"), code=end.get("code"))
+    if new.letter is not None and old.letter is None:
+        code = (new.failure or {}).get("code")
+        _signal(signals.job_dead_lettered, old, code=code, keeps_waiting=new.until == "release")
+
+
+def _signal(signal: Any, of: Record, **values: Any) -> None:
+    if signal.receivers:
+        ids = {"task_id": of.id, "job_id": of.job_id, "kind": _kind(of), "account": of.account, "attempt": of.attempt}
+        signal.send(sender=of.task, **ids, **values)
 
 
 def _kind(record: Record) -> str:

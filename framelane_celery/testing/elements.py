@@ -7,17 +7,18 @@ transitions) take any word here: the sources contradict each other about them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from framelane_celery.testing.refusals import Path, Problem
 from framelane_celery.testing.rules import (
     Rule,
+    any_hex_color,
     check_items,
     check_object,
     dimension,
     flag,
-    hex_color,
     integer,
     nullable,
     number,
@@ -55,7 +56,7 @@ _VISUAL: dict[str, Rule] = {
     "opacity": _PERCENT,
     "z_index": integer(),
     "blend_mode": nullable(one_of(*_BLENDS)),
-    "color_overlay": nullable(hex_color),
+    "color_overlay": nullable(any_hex_color),
     **dict.fromkeys(("border_color", "shadow_color"), nullable(text())),
     **dict.fromkeys(("border_radius", "border_width", "shadow_blur", "shadow_x", "shadow_y"), nullable(dimension)),
 }
@@ -71,17 +72,16 @@ _PLAYED: dict[str, Rule] = {
     "in_point": _ZERO_UP,
     "out_point": nullable(_LENGTH),
     "speed": number(0.25, 4.0),
-    "fade_in_duration": _ZERO_UP,
-    "fade_out_duration": _ZERO_UP,
+    **dict.fromkeys(("fade_in_duration", "fade_out_duration"), number()),  # no range is stated
 }
 _TEXT: dict[str, Rule] = {
     "text": text(1),
     "duration": _LENGTH,
-    "font_family": text(1),
+    "font_family": text(),
     "font_size": _LENGTH,
     "font_weight": integer(100, 900),
     "font_style": one_of("normal", "italic", "bold", "bolditalic"),
-    "text_color": text(1),
+    "text_color": text(),
     "text_align": one_of("left", "center", "right"),
     "text_decoration": one_of("none", "underline", "strikethrough"),
     "tracking": number(),
@@ -111,7 +111,7 @@ _MOTION: dict[str, Rule] = {
     "scope": nullable(one_of("element", "character")),
 }
 _EFFECT: dict[str, Rule] = {"type": text(1), "intensity": _PERCENT}
-_WORD: dict[str, Rule] = {"text": text(), "start": _ZERO_UP, "end": _ZERO_UP}
+_WORD: dict[str, Rule] = {"text": text(), "start": number(), "end": number()}  # no range is stated
 _WORD_STYLES = one_of("glow", "box", "scale_pop", "slide_up", "fly_in", "color")
 _TRANSITION: dict[str, Rule] = {
     "type": text(1),
@@ -147,7 +147,7 @@ def check_transitions(transitions: Any, elements: Any) -> list[Problem]:
     for at, transition in enumerate(transitions):
         ends = {name: transition[name] for name in ("from_id", "to_id") if transition.get(name)}
         if len(ends) == 2 and ends["from_id"] == ends["to_id"]:
-            problems.append(_violation(("transitions", at), "TRANSITION_SELF", "joins an element to itself"))
+            problems.append(_violation(("transitions", at, "to_id"), "TRANSITION_SELF", "joins an element to itself"))
         for name, wanted in ends.items():
             if wanted not in known:
                 text_ = f"names no element: {wanted!r}"
@@ -184,7 +184,7 @@ def _check_played(element: dict[str, Any], kind: str, path: Path) -> list[Proble
     in_point, out_point = element.get("in_point", 0), element.get("out_point")
     if kind in ("video", "audio") and out_point is not None and out_point <= in_point:
         problems.append(Problem((*path, "out_point"), "must be greater than in_point"))
-    address = str(element.get("source_url", "")).partition("?")[0].lower()
+    address = re.split(r"[?#]", str(element.get("source_url", "")), maxsplit=1)[0].lower()
     if kind == "video" and not address.endswith(VIDEO_EXTENSIONS):
         problems.append(Problem((*path, "source_url"), f"must end in one of {', '.join(VIDEO_EXTENSIONS)}"))
     return problems

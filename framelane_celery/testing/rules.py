@@ -12,7 +12,8 @@ from framelane_celery.testing.refusals import Path, Problem
 Rule = Callable[[Any], "str | None"]
 
 _HEX = re.compile(r"#([0-9a-fA-F]{6}|[0-9a-fA-F]{8})")
-_DIMENSION = re.compile(r"[+-]?\d+(\.\d+)?(%|°|deg|px)?")
+_ANY_HEX = re.compile(r"#([0-9a-fA-F]{3,4}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})")
+_DIMENSION = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(%|°|deg|px)?")
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/]+\S*")
 
 
@@ -23,6 +24,12 @@ def _is_number(value: Any) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an integer that no float can hold
         return False
+
+
+def _is_integer(value: Any) -> bool:
+    if isinstance(value, int):
+        return not isinstance(value, bool)
+    return _is_number(value) and int(value) == value
 
 
 def number(low: float | None = None, high: float | None = None, *, above: float | None = None) -> Rule:
@@ -45,7 +52,7 @@ def integer(low: int | None = None, high: int | None = None) -> Rule:
     """An integer from low to high."""
 
     def check(value: Any) -> str | None:
-        is_integer = _is_number(value) and int(value) == value
+        is_integer = _is_integer(value)
         if is_integer and (low is None or value >= low) and (high is None or value <= high):
             return None
         return f"must be an integer {_span(low, high)}".strip()
@@ -96,6 +103,11 @@ def hex_color(value: Any) -> str | None:
     return None if isinstance(value, str) and _HEX.fullmatch(value) else "must be a colour like #rrggbb or #rrggbbaa"
 
 
+def any_hex_color(value: Any) -> str | None:
+    """A colour of which only "hex" is said: the short forms may pass too (INFER)."""
+    return None if isinstance(value, str) and _ANY_HEX.fullmatch(value) else hex_color(value)
+
+
 def dimension(value: Any) -> str | None:
     """Pixels as a number, or a percentage or an angle as a string: `50%`, `90°`, `90deg`.
 
@@ -106,12 +118,9 @@ def dimension(value: Any) -> str | None:
     return 'must be a number of pixels, or a string like "50%" or "90deg"'
 
 
-def string_pairs(value: Any) -> str | None:
-    """An object whose values are all strings."""
-    if not isinstance(value, dict):
-        return "must be an object"
-    wrong = [name for name, content in value.items() if not isinstance(content, str)]
-    return f"must be an object of strings; {wrong[0]!r} is not one" if wrong else None
+def an_object(value: Any) -> str | None:
+    """An object, whatever is in it."""
+    return None if isinstance(value, dict) else "must be an object"
 
 
 def array(value: Any) -> str | None:
@@ -158,3 +167,9 @@ def check_items(value: Any, path: Path, rules: Mapping[str, Rule], required: tup
     if not isinstance(value, list):
         return [Problem(path, "must be an array")]
     return [problem for at, item in enumerate(value) for problem in check_object(item, (*path, at), rules, required)]
+
+
+def check_pairs(value: Any, path: Path) -> list[Problem]:
+    """Find the values of an object that are no strings."""
+    pairs = value.items() if isinstance(value, dict) else ()
+    return [Problem((*path, name), "must be a string") for name, content in pairs if not isinstance(content, str)]

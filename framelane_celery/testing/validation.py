@@ -13,14 +13,15 @@ from framelane_celery.testing.elements import check_elements, check_source, chec
 from framelane_celery.testing.refusals import Problem
 from framelane_celery.testing.rules import (
     Rule,
+    an_object,
     check_object,
+    check_pairs,
     flag,
     hex_color,
     integer,
     nullable,
     number,
     one_of,
-    string_pairs,
     strings,
     text,
     url,
@@ -28,7 +29,7 @@ from framelane_celery.testing.rules import (
 
 OUTPUT_FORMATS = ("mp4", "webm", "mov", "gif", "png", "jpg")
 
-_SHARED: dict[str, Rule] = {"metadata": string_pairs, "webhook_url": nullable(url)}
+_SHARED: dict[str, Rule] = {"metadata": an_object, "webhook_url": nullable(url)}
 _RENDER: dict[str, Rule] = {
     **_SHARED,
     "width": nullable(integer(16, 8192)),
@@ -36,7 +37,7 @@ _RENDER: dict[str, Rule] = {
     "duration": nullable(number(above=0)),
     "frame_rate": integer(1, 240),
     "output_format": one_of(*OUTPUT_FORMATS),
-    "output_filename": nullable(text(1)),
+    "output_filename": nullable(text()),
     "background_color": hex_color,
     "background_image_url": nullable(url),
     "alpha": flag,
@@ -69,18 +70,19 @@ def check_request(
     if task_type is None:
         return _check_render(body, is_good_source)
     rules = {**_SHARED, "source_url": url, **_OWN[task_type]}
-    problems = check_object(body, (), rules, ("source_url",))
+    problems = check_object(body, (), rules, ("source_url",)) + check_pairs(body.get("metadata"), ("metadata",))
     return problems + check_source(body.get("source_url"), ("source_url",), is_good_source)
 
 
 def _check_render(body: Mapping[str, Any], is_good_source: Callable[[str], bool]) -> list[Problem]:
-    problems = check_object(body, (), _RENDER)
+    problems = check_object(body, (), _RENDER) + check_pairs(body.get("metadata"), ("metadata",))
     for present, missing in (("width", "height"), ("height", "width")):
         if body.get(present) is not None and body.get(missing) is None:
             problems.append(Problem((missing,), "width and height go together: give both or neither"))
     if body.get("alpha") is True and body.get("output_format", "mp4") not in ("webm", "mov"):
         problems.append(Problem(("alpha",), "needs output_format webm or mov"))
-    if "." in str(body.get("output_filename") or ""):
+    # "No extension" (the reference page): of the formats, since "promo.v2" may be meant as a name (INFER).
+    if str(body.get("output_filename") or "").lower().endswith(tuple(f".{name}" for name in OUTPUT_FORMATS)):
         problems.append(Problem(("output_filename",), "must have no extension"))
     problems += check_elements(body.get("elements"), is_good_source)
     return problems + check_transitions(body.get("transitions"), body.get("elements"))

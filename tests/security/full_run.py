@@ -19,9 +19,11 @@ from click.testing import CliRunner
 
 from framelane_celery import FramelaneError, webhooks
 from framelane_celery.cli.commands import framelane as commands
+from framelane_celery.metrics import text as metrics_text
 from framelane_celery.testing import FramelaneServer
 from framelane_celery.testing.webhooks import event_body, signature
 from tests.security.project import TAP, secret_body
+from tests.worker.flowers import Flower, running_flower
 from tests.worker.stacks import REDIS, Stack, Worker, make_server, wait_for
 
 API_KEY = "fl_live_hushkey0123456789"
@@ -49,12 +51,18 @@ def full_run(name: str, folder: Path) -> Iterator[tuple[Stack, dict[str, str], d
             },
         )
         tap = folder / "tap"
+        (folder / "flowerconfig.py").write_text("from framelane_celery.flower import format_task\n")  # docs/flower.md
         try:
             with mock.patch.dict("os.environ", {TAP: str(tap), **stack.environment()}), _log_of_this_process() as lines:
                 told: dict[str, str] = {}
-                with stack.worker("-c", "2", "-E", "-l", "DEBUG", "--include", "tests.security.project") as worker:
+                with (
+                    stack.worker("-c", "2", "-E", "-l", "DEBUG", "--include", "tests.security.project") as worker,
+                    running_flower(stack, worker.node) as flower,
+                ):
                     ids = _run(stack, server, worker, told)
                     _ask(stack, ids, told)
+                    told["Flower's API"], told["Flower's pages"] = _seen_in(flower)
+                    told["metrics"] = metrics_text(stack.app)
                 told["caller's log"] = "\n".join(lines)
                 told["worker's log"] = worker.log
                 _read(stack, tap, told)
@@ -178,6 +186,14 @@ def _ask(stack: Stack, ids: dict[str, str], told: dict[str, str]) -> None:
             assert ran.exception is None or isinstance(ran.exception, SystemExit), ran.exception
             assert ran.exit_code != 2, ran.output
             told[f"{name} {' '.join(options)}".strip()] = ran.output
+
+
+def _seen_in(flower: Flower) -> tuple[str, str]:
+    """Of the tasks of this run, and of what it asked the workers."""
+    tasks = {id: task for id, task in flower.tasks().items() if task.get("worker") in (None, flower.node)}
+    answers = [json.dumps(tasks), *(json.dumps(flower.task(task_id)) for task_id in tasks), flower.get("/api/workers")]
+    pages = [flower.get(path) for path in ("/tasks", "/workers", *(f"/task/{task_id}" for task_id in tasks))]
+    return "\n".join(answers), "\n".join(pages)
 
 
 def _read(stack: Stack, tap: Path, told: dict[str, str]) -> None:

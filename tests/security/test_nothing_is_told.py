@@ -11,6 +11,7 @@ The table says where we look, and what may be there by design:
     events                           nothing: task-sent, -received, -succeeded, -failed, -progress, -revoked
     worker's log, caller's log       nothing, at DEBUG
     inspect                          nothing: active, query_task, conf, stats
+    Flower's API and pages, metrics  nothing
     caller's errors                  nothing
     waiting, progress, dead list, …  nothing; each for the eye and with --json
     dead show, the admin's letters   the letter's arguments, for whoever mends them; never a URL's query
@@ -52,6 +53,9 @@ SURFACES = {
     "worker's log": NOTHING,
     "caller's log": NOTHING,
     "inspect": NOTHING,
+    "Flower's API": NOTHING,
+    "Flower's pages": NOTHING,
+    "metrics": NOTHING,
     "caller's errors": NOTHING,
     "the admin's lists": NOTHING,
     "the admin's letters": LETTER,
@@ -105,5 +109,9 @@ def test_the_run_told_what_it_had_to(told: dict[str, str]) -> None:
     assert "GET /storage/" in told["worker's log"]
     assert "source_unreachable" in told["dead show"]
     assert "DEBUG" in told["worker's log"]
+    assert "framelane_submissions_total" in told["metrics"]
+    for flower in ("Flower's API", "Flower's pages"):
+        assert "framelane.transcribe" in told[flower]
+        assert "source_unreachable" in told[flower]
     for letter in ("dead show", "the admin's letters"):
         assert WORDS[:9] in told[letter]

@@ -76,7 +76,7 @@ def test_a_composition_with_all_that_is_documented_is_accepted() -> None:
         ({"alpha": True}, "alpha"),
         ({"alpha": True, "output_format": "gif"}, "alpha"),
         ({"ingest_external": "yes"}, "ingest_external"),
-        ({"metadata": {"a": 1}}, "metadata"),
+        ({"metadata": {"a": 1}}, "metadata.a"),
         ({"metadata": None}, "metadata"),
         ({"elements": {}}, "elements"),
         ({"transitions": [{"type": "iris", "duration": 0}]}, "transitions[0].duration"),
@@ -134,7 +134,7 @@ def test_rules_of_elements(element: Any, field: str) -> None:
     ("body", "field", "code"),
     [
         ({"elements": [VIDEO, {**TEXT, "id": "v"}]}, "elements[1].id", "DUPLICATE_ELEMENT_ID"),
-        ({"transitions": [{"from_id": "v", "to_id": "v"}]}, "transitions[0]", "TRANSITION_SELF"),
+        ({"transitions": [{"from_id": "v", "to_id": "v"}]}, "transitions[0].to_id", "TRANSITION_SELF"),
         ({"transitions": [{"from_id": "v", "to_id": "x"}]}, "transitions[0].to_id", "DANGLING_TRANSITION"),
         ({"transitions": [{"from_id": "x"}], "elements": None}, "transitions[0].from_id", "DANGLING_TRANSITION"),
         ({"elements": [{"type": "composition"}]}, "elements[0].type", "unsupported_feature"),

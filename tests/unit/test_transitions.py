@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 import framelane_celery
-from framelane_celery import records
+from framelane_celery import records, signals
 from framelane_celery.monitoring import log, told, transitions
 from framelane_celery.monitoring.transitions import action_of, code_label, job_ended_at
 from framelane_celery.records import Record
@@ -138,3 +139,68 @@ def test_a_line_is_that_of_who_says_it(caplog: pytest.LogCaptureFixture) -> None
     assert line.getMessage() == "framelane.render[t1]: left alone: why"
     assert (line.task_id, line.task_name, line.job_id) == ("t1", "framelane.render", "render_1")  # type: ignore[attr-defined]
     assert line.funcName == "test_a_line_is_that_of_who_says_it"
+
+
+# --- signals -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sent() -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    """What receivers of all signals got: the signal's name, and what it gave."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    each = (signals.job_submitted, signals.job_progressed, signals.job_finished, signals.job_dead_lettered)
+
+    def receive(signal: Any, sender: str, **given: Any) -> None:
+        found.append((signal.name, {"sender": sender, **given}))
+
+    for signal in each:
+        signal.connect(receive)
+    yield found
+    for signal in each:
+        signal.disconnect(receive)
+
+
+OF_THE_JOB = {"sender": "framelane.render", "task_id": "t1", "job_id": "render_1", "kind": "render", "attempt": 1}
+WHOSE = {**OF_THE_JOB, "account": "default"}
+
+
+def test_a_job_is_signalled_from_its_acceptance_to_its_end(sent: list[tuple[str, dict[str, Any]]]) -> None:
+    prepared = records.prepare(begun(), run_id="r", request="sesame", kind="render", now=2.0)
+    waiting = accepted()
+    news = {**JOB, "progress_percent": 40, "progress_stage": "rendering"}
+    shown = records.looked(waiting, job=news, reported_at=4.0)
+    again = records.looked(waiting, job=None, reported_at=5.0)
+    assert None not in (prepared, shown, again)
+    over = records.complete(shown, job={**JOB, "status": "completed"}, now=9.0, resend_after_s=60)  # type: ignore[arg-type]
+    assert over
+    for old, new in ((prepared, waiting), (waiting, shown), (waiting, again), (shown, over), (over, begun(over))):
+        told("n", old, new, 9.0)
+    assert sent == [
+        ("job_submitted", WHOSE),
+        ("job_progressed", {**WHOSE, "status": "processing", "percent": 40, "stage": "rendering"}),
+        ("job_finished", {**WHOSE, "outcome": "completed", "code": None}),
+    ]
+    assert "sesame" not in repr(sent)
+
+
+@pytest.mark.parametrize(("letter", "keeps_waiting"), [(LETTER, False), (WAITING_LETTER, True)])
+def test_a_dead_letter_is_signalled(
+    sent: list[tuple[str, dict[str, Any]]], letter: Decision, keeps_waiting: bool
+) -> None:
+    told("n", *failed(letter), 9.0)
+    assert sent == [
+        ("job_finished", {**WHOSE, "outcome": "failed", "code": "internal"}),
+        ("job_dead_lettered", {**WHOSE, "code": "internal", "keeps_waiting": keeps_waiting}),
+    ]
+
+
+def test_a_receiver_that_fails_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def wrong(**given: Any) -> None:
+        raise ValueError("of a receiver")
+
+    signals.job_finished.connect(wrong)
+    try:
+        told("n", *failed(Fail()), 9.0)
+    finally:
+        signals.job_finished.disconnect(wrong)
+    assert "of a receiver" in caplog.text

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,42 +16,11 @@ from celery import chain
 
 from framelane_celery.flower import format_task
 from framelane_celery.testing import FramelaneServer
+from tests.worker.flowers import Flower, running_flower
 from tests.worker.project import composition
-from tests.worker.stacks import ROOT, Stack, wait_for
+from tests.worker.stacks import ROOT, Stack
 
 pytestmark = [pytest.mark.worker, pytest.mark.timeout(300)]
-
-
-@dataclass
-class Flower:
-    url: str
-    stack: Stack
-    node: str
-
-    def get(self, path: str) -> str:
-        with urllib.request.urlopen(f"{self.url}{path}", timeout=10) as answer:
-            return str(answer.read().decode())
-
-    def tasks(self) -> dict[str, Any]:
-        return dict(json.loads(self.get("/api/tasks")))
-
-    def task(self, task_id: str) -> dict[str, Any]:
-        """Empty while Flower has not heard of it."""
-        try:
-            return dict(json.loads(self.get(f"/api/task/info/{task_id}")))
-        except urllib.error.HTTPError as error:
-            if error.code != 404:
-                raise
-            return {}
-
-    def until(self, task_id: str, state: str) -> dict[str, Any]:
-        return wait_for(lambda: (told := self.task(task_id)).get("state") == state and told, what=f"{task_id}: {state}")
-
-    def answers(self) -> bool:
-        try:
-            return bool(self.get("/workers"))
-        except OSError:
-            return False
 
 
 @pytest.fixture(scope="module", params=["redis", "rabbitmq"])
@@ -67,43 +32,9 @@ def flower(request: pytest.FixtureRequest, server: FramelaneServer, tmp_path_fac
         {"code": code, "action": "retry", "backoff_s": 2, "backoff_max_s": 2} for code in ("internal", "invalid_source")
     ]
     stack = Stack(request.param, folder, server.base_url, framelane={"routes": routes})
-    with stack.worker("-c", "2", "-E") as worker, running_flower(stack) as url:
-        flower = Flower(url, stack, worker.node)
-        wait_for(flower.answers, what="Flower's first answer")
-        wait_for(lambda: heard(flower), every_s=0.2, what="Flower hears events")  # not before its subscription
+    with stack.worker("-c", "2", "-E") as worker, running_flower(stack, worker.node) as flower:
         yield flower
     stack.close()
-
-
-def heard(flower: Flower) -> bool:
-    result = flower.stack.sig("ping").apply_async()
-    result.get(timeout=30)
-    return bool(flower.task(result.id))
-
-
-class running_flower:
-    """A process of its own, whose API may be read without a password."""
-
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
-
-    def __enter__(self) -> str:
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-        folder = self.stack.folder
-        command = [sys.executable, "-m", "celery", "-A", "tests.worker.project", "flower", "--address=127.0.0.1"]
-        with (folder / "flower.log").open("wb") as log:
-            self.process = subprocess.Popen(
-                [*command, f"--port={port}", f"--conf={folder}/flowerconfig.py", f"--db={folder}/flower"],
-                cwd=ROOT, env={**os.environ, **self.stack.environment(), "FLOWER_UNAUTHENTICATED_API": "true"},
-                stdout=log, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-        return f"http://127.0.0.1:{port}"
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 def test_progress_while_it_waits_then_success_with_the_result(flower: Flower, server: FramelaneServer) -> None:
@@ -170,13 +101,23 @@ def test_there_are_no_workers_but_the_real_one(flower: Flower) -> None:
     assert [name for name in workers if flower.stack.queue in name] == [flower.node]
 
 
-def test_pages_show_no_key_of_a_signed_url(flower: Flower) -> None:
-    """A plain task in the tail gets the finished job, URL and all, as its argument: Celery's event shows it."""
+def test_a_task_in_the_tail_shows_no_signed_url(flower: Flower) -> None:
+    """A plain one gets the finished job, URL and all, as its argument. (What it returns, Celery shows.)"""
     result = chain(flower.stack.sig("framelane.render", composition()), flower.stack.sig("note")).apply_async()
     result.get(timeout=60)
     raw = flower.until(result.id, "SUCCESS")
+    assert raw["args"].startswith("(<job render_")
+    assert "signature=" not in raw["args"]
+
+
+def test_pages_show_no_key_of_a_signed_url(flower: Flower) -> None:
+    """A plain task that is called with one: Celery's event shows it."""
+    link = "https://cdn.example/storage/render_1/output.mp4?signature=5ec7e7"
+    result = flower.stack.sig("note", {"id": "render_1", "url": link}).apply_async()
+    result.get(timeout=60)
+    raw = flower.until(result.id, "SUCCESS")
     page = flower.get(f"/task/{result.id}")
-    assert "/storage/render_" in page
+    assert "/storage/render_1" in page
     assert "signature=" not in page
     assert "signature=" in json.dumps(raw)  # so there was something to hide: Flower's API asks no format_task
 
