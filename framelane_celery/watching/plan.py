@@ -78,6 +78,11 @@ class Watched:
     """It goes on, but the list does not show it."""
     failures: int = 0
 
+    @property
+    def is_read_singly(self) -> bool:
+        """Whatever the way: the API lists no imports, and holds no read of one (framelane_api.md §14)."""
+        return self.kind == "import"
+
 
 class Look(NamedTuple):
     """Read one job. ``wait_s``: how long the server may hold it; 0: answer at once."""
@@ -202,7 +207,7 @@ class Plan:
 
     def _push(self, job: Watched, due: float) -> None:
         """Have it looked at singly at that time. Joined to sweeps, a job needs that for a reason only."""
-        if self.way == "sweep" and job.source == "first":
+        if self.way == "sweep" and job.source == "first" and not job.is_read_singly:
             due = NEVER
         job.due = due
         if due < NEVER:
@@ -257,7 +262,7 @@ class Plan:
             return self._turn(sweep, now)
         if job is None or job.due > now:
             return None
-        is_poll = self.way == "long_poll"
+        is_poll = self.way == "long_poll" and not job.is_read_singly
         lane, most = ("polls", self._long_polls) if is_poll else ("reads", looks.READ_THREADS)
         if self._out[lane] >= most:
             return None
@@ -294,7 +299,7 @@ class Plan:
         """What to list, forward: from the first state that a job of the kind may still be in."""
         earliest: dict[JobKind, int] = {}
         for job in self._table.values():
-            if job.status in FORWARD:
+            if job.status in FORWARD and not job.is_read_singly:
                 earliest[job.kind] = min(earliest.get(job.kind, 9), FORWARD.index(job.status))
         return [(kind, status) for kind, first in sorted(earliest.items()) for status in FORWARD[first:]]
 
@@ -363,7 +368,7 @@ class Plan:
         oldest: Watched | None = None
         self._oldest_s = max((now - job.accepted_at for job in self._table.values()), default=0.0)
         for job in self._table.values():
-            if job.is_out or job.due <= now or job.joined_at >= sweep.started_at:
+            if job.is_out or job.due <= now or job.joined_at >= sweep.started_at or job.is_read_singly:
                 continue
             if job.alive_at < sweep.started_at and not job.is_unlisted:
                 job.source = "sweep"
@@ -460,9 +465,9 @@ class Plan:
             self._push(job, now)
             return
         job.source = "first"
-        if self.way == "long_poll":
+        if self.way == "long_poll" and not job.is_read_singly:
             self._push(job, now)
-        elif self.way == "read" or job.is_unlisted:
+        elif self.way == "read" or job.is_unlisted or job.is_read_singly:
             every_s = looks.read_every_s(
                 len(self._table),
                 self._per_minute,

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -42,6 +42,7 @@ class Server:
     others: int = 0  # jobs of other people in the list
     down: tuple[float, float] = (0.0, 0.0)
     answers_in_s: float = 0.05
+    imports: int = 0  # one job in so many is an import: in no list, and never held
 
     def status(self, job_id: str, now: float) -> str:
         begin, end = self.ends[job_id]
@@ -66,7 +67,13 @@ class Server:
         end = start + min(self.page_size, looks.PAGE_SIZE)
         return [self.job(*one) for one in listed[start:end]], str(end) if end < len(listed) else None
 
+    def kind(self, job_id: str) -> Literal["render", "import"]:
+        number = int(job_id.rpartition("_")[2])
+        return "import" if self.imports and number % self.imports == 0 else "render"
+
     def _is_hidden(self, job_id: str) -> bool:
+        if self.kind(job_id) == "import":
+            return True
         return zlib.crc32(job_id.encode()) % 1000 < self.hides * 1000
 
 
@@ -77,6 +84,7 @@ class Outcome:
     sources: dict[str, str]
     pages: int
     ends: dict[str, tuple[float, float]]
+    notes: list[str]
 
     def ended_at(self, job_id: str) -> float:
         return self.ends[job_id][1] - START
@@ -118,7 +126,7 @@ def play(
                 begin = server.ends[of][0]
                 records[of] = Record(
                     id=f"task-{of}", task="t", call="", digest="", until="job", due_at=now, job_id=of,
-                    job_kind="render", accepted_at=begin, reported_at=begin, job={"status": "queued"},
+                    job_kind=server.kind(of), accepted_at=begin, reported_at=begin, job={"status": "queued"},
                 )  # fmt: skip
                 at(plan.feed(records[of], now), "due", of)
             elif what == "hint" and of in records:
@@ -143,12 +151,13 @@ def play(
         for asked in plan.next(now):
             reads.append(now)
             if isinstance(asked, Turn):
+                assert asked.kind == "render"
                 pages += 1
                 at(now + server.answers_in_s, "page", asked)
             else:
                 at(now + _held_s(server, asked, now), "look", (asked, now))
         now = min(now + TICK_S, max(now + 0.001, coming[0][0] if coming else now + TICK_S))
-    return Outcome(seen_after_s, reads, sources, pages, server.ends)
+    return Outcome(seen_after_s, reads, sources, pages, server.ends, plan.notes)
 
 
 def _hinted(record: Record, now: float) -> Record:
@@ -160,7 +169,7 @@ def _hinted(record: Record, now: float) -> Record:
 
 
 def _held_s(server: Server, look: Look, now: float) -> float:
-    if not look.wait_s or not server.has_wait or server.is_down(now):
+    if not look.wait_s or not server.has_wait or server.kind(look.job.job_id) == "import" or server.is_down(now):
         return server.answers_in_s
     end = server.ends[look.job.job_id][1]
     return max(server.answers_in_s, min(float(look.wait_s), end - now))
@@ -187,6 +196,7 @@ servers = st.builds(
     others=st.sampled_from([0, 50, 2000]),
     down=st.sampled_from([(0.0, 0.0), (START + 20, START + 140)]),
     answers_in_s=st.sampled_from([0.01, 0.5]),
+    imports=st.sampled_from([0, 2]),
 )
 
 
@@ -332,3 +342,14 @@ def test_many_that_end_at_once_are_read_within_the_budget() -> None:
     outcome = play(Server(), [(0.0, 100.0)] * 200, per_minute=120, for_s=2000)
     assert len(outcome.seen_after_s) == 200
     assert most_in_a_minute(outcome.reads) <= 120 + 20 + 1
+
+
+@pytest.mark.parametrize(("count", "within_s"), [(20, 4), (300, 35)])
+def test_imports_neither_spoil_the_list_nor_end_the_long_polls(count: int, within_s: float) -> None:
+    """The API lists no imports and holds no read of one (framelane_api.md §14): they are read singly, in any way."""
+    jobs = [(number / count, 60 + number % 10) for number in range(count)]
+    outcome = play(Server(imports=2), jobs, per_minute=600, for_s=600)
+    assert len(outcome.seen_after_s) == count
+    assert outcome.notes == []
+    assert max(outcome.seen_after_s.values()) < within_s
+    assert most_in_a_minute(outcome.reads) <= 700
