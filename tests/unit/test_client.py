@@ -558,6 +558,13 @@ def test_a_fork_gets_a_connection_of_its_own(api, client):
     assert parent == parent_again != child
 
 
+@pytest.fixture
+def no_shared_clients(monkeypatch):
+    """Those that other tests have left in this thread count too."""
+    monkeypatch.setattr(client_module, "_of_this_thread", threading.local())
+
+
+@pytest.mark.usefixtures("no_shared_clients")
 def test_a_client_is_shared_by_thread_and_settings(api):
     settings = make_settings(api.url)
     mine = shared_client(settings)
@@ -572,6 +579,7 @@ def test_a_client_is_shared_by_thread_and_settings(api):
     assert others[0] is not mine
 
 
+@pytest.mark.usefixtures("no_shared_clients")
 def test_a_client_is_shared_by_process(api, monkeypatch):
     settings = make_settings(api.url)
     mine = shared_client(settings)
