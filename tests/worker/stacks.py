@@ -195,13 +195,22 @@ class Stack:
 
     @contextmanager
     def events(self) -> Iterator[list[dict[str, Any]]]:
-        """The task events that the workers send meanwhile (they need ``-E``), in a list that grows."""
+        """The task events that the workers send meanwhile (they need ``-E``), in a list that grows.
+
+        Not those of other tests' workers, which may run on the same broker.
+        """
         seen: list[dict[str, Any]] = []
+
+        def hear(event: dict[str, Any]) -> None:
+            node = str(event.get("hostname"))
+            if "@fl-test-" not in node or self.queue in node:
+                seen.append(event)
+
         stop, ready = threading.Event(), threading.Event()
 
         def listen() -> None:
             with self.app.connection_for_read() as connection:
-                receiver = self.app.events.Receiver(connection, handlers={"*": seen.append})
+                receiver = self.app.events.Receiver(connection, handlers={"*": hear})
                 with receiver.consumer_context() as (own, _, _):
                     ready.set()
                     while not stop.is_set():

@@ -349,7 +349,7 @@ def _by_worker(opened: ExitStack, folder: Path, name: str) -> Replayed:
         jobs = len(server.jobs)
         for letter in letters.values():  # as a broker may deliver it again
             stack.app.send_task(REPLAY, (letter.id, letter.step), queue=queue)
-        wait_for(lambda: worker.log.count("nothing to replay") + worker.log.count("is replayed as") >= 12)
+        wait_for(lambda: worker.log.count("nothing to replay") + worker.log.count("]: replayed as") >= 12)
         counts.append(stack.waiting_in(queue))
         stale = [line for line in worker.log.splitlines() if "nothing to replay" in line]
     wait_for(stack.is_idle)
