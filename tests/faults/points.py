@@ -32,6 +32,7 @@ from framelane_celery.client import FramelaneClient
 from framelane_celery.records import Record
 from framelane_celery.room.redis import RedisRoom
 from framelane_celery.room.sql import SqlRoom
+from framelane_celery.tasks.run import WorkerRun
 from framelane_celery.watching.scribe import Scribe
 from tests.worker import project
 
@@ -90,7 +91,7 @@ def transition(old: Record, new: Record, token: int | None) -> str:
     if old.until == "running":
         if new.until == "running":
             is_clock = threading.current_thread().name == "framelane-clock"
-            return "bytes" if old.request != new.request else "renew" if is_clock else "hold"
+            return "bytes" if old.request != new.request else "renew" if is_clock else "lease"
         return {"job": "accept", "done": "finish", "dead": "finish", "start": "reclaim", "instant": "pause"}.get(
             new.until, "other"
         )
@@ -158,14 +159,20 @@ def arm() -> None:
     wrap(
         wakeups,
         "publish",
-        lambda app, record, **_: strike("publish:before", record.id),
-        lambda app, record, **_: strike("publish:after", record.id),
+        lambda app, record, *_, **__: strike("publish:before", record.id),
+        lambda app, record, *_, **__: strike("publish:after", record.id),
     )
     wrap(
         wakeups,
         "announce",
         lambda app, record, queue: strike("announcement:before", record.id),
         lambda app, record, queue: strike("announcement:after", record.id),
+    )
+    wrap(
+        WorkerRun,
+        "ask_lease",
+        lambda run: strike("hold:before", run.record.id),
+        lambda run: strike("hold:after", run.record.id),
     )
     wrap(Backend, "mark_as_done", _mark("tail:before-result"), _mark("result:stored"))
     wrap(Backend, "mark_as_failure", None, _mark("failure:stored"))
