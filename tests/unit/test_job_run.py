@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from framelane_celery import records
 from framelane_celery.records import Record
 from framelane_celery.room import Room, move, room_of
 from framelane_celery.settings import settings_of
+from framelane_celery.tasks.job_run import JobRun
 from framelane_celery.testing import Fault, FramelaneServer
 from framelane_celery.wakeups import call_of
 
@@ -112,3 +114,41 @@ def test_the_same_bytes_after_a_429_open_the_key_before_they_go_out(
     record = run(app, room, "task")
     assert record.request == refused.request
     assert record.first_post_at is not None
+
+
+def begun(app: Celery, room: Room, *, ago_s: float) -> JobRun:
+    """A run that began so long ago, by its clock."""
+    task = app.tasks["framelane.render"]
+    room.create(Record(id="begun", task=task.name, call="{}", digest=""))
+    task.push_request(id="begun", task=task.name, called_directly=False)
+    try:
+        one = JobRun(task, task.request)
+    finally:
+        task.pop_request()
+    taken = move(
+        room, "begun", lambda old, now: records.begin(old, step=0, run_id=one.run_id, node="w", now=now, lease_s=60)
+    )
+    assert taken is not None
+    one.record, one._clock_ahead_s = taken, room.read("begun")[1] - time.monotonic() + ago_s
+    return one
+
+
+@pytest.mark.parametrize(("ago_s", "is_asked"), [(0.0, False), (25.0, False), (35.0, True), (90.0, True)])
+def test_before_the_tail_a_run_asks_for_its_lease_once_that_is_half_over(
+    app: Celery, room: Room, ago_s: float, is_asked: bool
+) -> None:
+    """Before that nobody can have taken it over."""
+    one = begun(app, room, ago_s=ago_s)
+    before = one.record.version
+    one.ask_lease()
+    there, _ = room.read("begun")
+    assert there is not None
+    assert (there.version > before) is is_asked
+
+
+def test_a_run_that_was_taken_over_sends_no_tail(app: Celery, room: Room) -> None:
+    one = begun(app, room, ago_s=61.0)
+    taken_over = move(room, "begun", lambda old, now: replace(old, run_id="another"))
+    assert taken_over is not None
+    with pytest.raises(Ignore):
+        one.ask_lease()
