@@ -51,10 +51,10 @@ lint: $(VENV)/.test ## check style, types and the direction of imports
 	@$(BIN)/lint-imports --no-logo
 
 matrix: servers $(VENV55)/.test ## run the whole worker and fault suites, slow tests too, on Celery 5.7 and 5.5, and Django's
-	@echo "== workers and faults on Celery 5.7"
-	@$(BIN)/python -m pytest -m "worker or fault or slow"
-	@echo "== workers and faults on Celery 5.5"
-	@$(BIN55)/python -m pytest -m "worker or fault or slow"
+	@echo "== workers and faults on Celery 5.7 and on 5.5, side by side"
+	@$(BIN)/python scripts/lanes.py \
+		"$(BIN)/python -m pytest -m 'worker or fault or slow'" \
+		"$(BIN55)/python -m pytest -m 'worker or fault or slow'"
 	@$(MAKE) --no-print-directory django
 
 django: servers $(VENV42)/.test ## run Django's tests on its oldest version, its LTS and, with Python 3.12, its newest
