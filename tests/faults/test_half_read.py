@@ -50,6 +50,12 @@ def held_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def child_of(pid: int) -> int:
+    """The one process of a worker's pool."""
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(child)
+
+
 def test_what_celery_has_half_read_is_lost_with_the_connection(tmp_path: Path) -> None:
     """If this fails, Celery has mended it: then `brief` only saves time."""
     there = urlsplit(AMQP)
@@ -70,11 +76,14 @@ def test_what_celery_has_half_read_is_lost_with_the_connection(tmp_path: Path) -
             before = held_bytes(worker.pid)
             wait_for(call("long", LETTERS).exists)
             wait_for(lambda: held_bytes(worker.pid) > before + LETTERS / 10, what="reading", every_s=0.001)
+            child = child_of(worker.pid)
+            os.kill(child, signal.SIGSTOP)  # so that on a busy machine too the cut falls into the reading
             proxy.cut()
             proxy.restore()
             after = call("after", 1)
             received = (tmp_path / "log").read_text
             wait_for(lambda: received().count("received") >= 3, what="the task after the cut")
+            os.kill(child, signal.SIGCONT)
             stop_at = time.monotonic() + PAUSE_S
             while time.monotonic() < stop_at:
                 assert not after.exists()
