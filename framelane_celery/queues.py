@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 from framelane_celery import pacing
 from framelane_celery.errors import SettingsError
@@ -122,6 +123,17 @@ def head_start_s(app: Celery, options: Mapping[str, Any]) -> float:
     priority = options.get("priority")
     if priority is None:
         priority = app.conf.task_default_priority
-    url = app.conf.broker_write_url or app.conf.broker_url or "amqp"
-    scheme = str(url if isinstance(url, str) else url[0]).partition(":")[0]
-    return pacing.head_start_s(priority, higher_is_first=scheme in _AMQP)
+    return pacing.head_start_s(priority, higher_is_first=_higher_is_first(app))
+
+
+_higher: WeakKeyDictionary[Celery, bool] = WeakKeyDictionary()
+
+
+def _higher_is_first(app: Celery) -> bool:
+    """Whether 9 goes before 0 on the app's broker; read once, since each call asks."""
+    known = _higher.get(app)
+    if known is None:
+        url = app.conf.broker_write_url or app.conf.broker_url or "amqp"
+        scheme = str(url if isinstance(url, str) else url[0]).partition(":")[0]
+        known = _higher[app] = scheme in _AMQP
+    return known

@@ -192,7 +192,9 @@ def settings_of(app: Celery, *, needs_room: bool = True) -> FramelaneSettings:
     app = getattr(app, "_get_current_object", lambda: app)()  # current_app is a proxy, which no weak map can hold
     environ = {name: os.environ.get(name, "") for name in _ENVIRONMENT.values()}
     conf = app.conf.get("framelane")
-    broker_url, result_backend = app.conf.broker_write_url, _result_backend_url(app)
+    broker_url, result_backend = None, None
+    if not (environ["FRAMELANE_ROOM_URL"] or (isinstance(conf, Mapping) and conf.get("room_url"))):
+        broker_url, result_backend = app.conf.broker_write_url, _result_backend_url(app)
     inputs = (conf, environ, app.main, broker_url, result_backend)
     cached = _cache.setdefault(app, {}).get(needs_room)
     if cached is None or cached[0] != inputs:

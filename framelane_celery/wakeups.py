@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -130,7 +131,7 @@ def instant_of(app: Celery, value: float | str | datetime | None) -> float | Non
     if value is None:
         return None
     if isinstance(value, (int, float)):
-        return float(app.now().timestamp()) + value
+        return time.time() + value
     if isinstance(value, str):
         value = datetime.fromisoformat(value.replace("Z", "+00:00"))
     if value.tzinfo is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -132,7 +133,7 @@ class RecordedTask(Task):
         self, task_id: str, call: wakeups.Call, options: Mapping[str, Any], producer: Any, parent: Task | None
     ) -> AsyncResult | None:
         settings = self.settings
-        now = self.app.now().timestamp()
+        now = time.time()
         due_at = wakeups.instant_of(self.app, options.get("eta") or options.get("countdown"))
         at_once = due_at is None or due_at <= now
         record = Record(
