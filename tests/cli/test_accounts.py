@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from celery import Celery
 
 from framelane_celery.operations import room_for
 from framelane_celery.room import Room, SpendClaim
@@ -13,22 +14,28 @@ from tests.cli.rooms import COMPOSITION, SOURCE, make_app, make_record
 TEXT = {"type": "text", "text": "x", "duration": 2}
 
 
+@pytest.fixture
+def _named(app: Celery) -> None:
+    app.conf.framelane = {**app.conf.framelane, "accounts": {"eu": {"api_key": "fl_eu"}}}
+
+
+@pytest.mark.usefixtures("_named")
 def test_hold_release_and_what_is_listed(shell: Shell) -> None:
     assert (
         "Account default is on hold (an operator) until: celery framelane release default" in shell.run("hold").stdout
     )
     assert (
-        shell.json("hold", "night shift", "--reason", f"see {SOURCE}")["reason"]
+        shell.json("hold", "eu", "--reason", f"see {SOURCE}")["reason"]
         == "see https://files.example/shoe.mp4?…"
     )
     rows = shell.json("holds")
     assert [(row["id"], row["code"], row["held"]) for row in rows] == [
         ("default", "operator", 0),
-        ("night shift", "operator", 0),
+        ("eu", "operator", 0),
     ]
     assert "an operator releases it" in shell.run("holds").stdout
-    assert shell.json("release", "night shift")["released"]
-    assert "account night shift is not on hold" in shell.run("release", "night shift", exits=1).stderr
+    assert shell.json("release", "eu")["released"]
+    assert "account eu is not on hold" in shell.run("release", "eu", exits=1).stderr
     shell.run("release")
     assert shell.run("holds").stdout == "No account is on hold.\n"
     shell.run("hold", " ", exits=2)

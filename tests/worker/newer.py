@@ -9,7 +9,7 @@ from framelane_celery.records import shelf
 NEWER = ("-c", "2", "-I", "tests.worker.newer")
 """Options of such a worker."""
 
-FORMAT = shelf.FORMAT + 1
+FORMAT = shelf.NEWEST + 1
 
 ENVIRONMENT = {"TEST_FORMAT": str(FORMAT)}
 
