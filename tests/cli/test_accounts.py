@@ -24,10 +24,7 @@ def test_hold_release_and_what_is_listed(shell: Shell) -> None:
     assert (
         "Account default is on hold (an operator) until: celery framelane release default" in shell.run("hold").stdout
     )
-    assert (
-        shell.json("hold", "eu", "--reason", f"see {SOURCE}")["reason"]
-        == "see https://files.example/shoe.mp4?…"
-    )
+    assert shell.json("hold", "eu", "--reason", f"see {SOURCE}")["reason"] == "see https://files.example/shoe.mp4?…"
     rows = shell.json("holds")
     assert [(row["id"], row["code"], row["held"]) for row in rows] == [
         ("default", "operator", 0),
