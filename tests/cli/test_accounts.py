@@ -91,3 +91,35 @@ def test_what_the_spend_guard_leaves(tmp_path: Path) -> None:
             "submissions_spent": 1, "minutes_spent": 0.2, "submissions": 1, "minutes": pytest.approx(0.1)
         }  # fmt: skip
         room.close()
+
+
+@pytest.mark.usefixtures("_named")
+@pytest.mark.parametrize("words", [("hold", "euu"), ("estimate", "--account", "euu", "-"), ("release", "euu")])
+def test_an_unknown_account_is_told_with_the_nearest_one(shell: Shell, room: Room, words: tuple[str, ...]) -> None:
+    told = shell.run(*words, input=json.dumps(COMPOSITION), exits=1).stderr
+    assert "no account 'euu' in framelane['accounts']; did you mean 'eu'?" in told
+    assert [hold.account for hold in room.holds()[0]] == ["default"]
+
+
+def test_a_hold_of_an_account_that_was_removed_can_be_released(shell: Shell, room: Room) -> None:
+    room.hold("removed", "quota_exceeded", "spent")
+    assert shell.json("release", "removed")["released"]
+
+
+@pytest.mark.usefixtures("_named")
+def test_each_account_has_a_spend_guard(shell: Shell, app: Celery) -> None:
+    accounts = {"eu": {"api_key": "fl_eu", "spend_guard": {"submissions_per_day": 3}}}
+    app.conf.framelane = {**app.conf.framelane, "accounts": accounts}
+    left = shell.json("estimate", "--account", "eu", "-", input=json.dumps(COMPOSITION))["left"]
+    assert left["submissions"] == 3
+    assert shell.json("estimate", "-", input=json.dumps(COMPOSITION))["left"] is None
+
+
+@pytest.mark.usefixtures("_named")
+def test_what_an_account_that_was_removed_waits_for(shell: Shell, room: Room) -> None:
+    room.create(make_record("left", "job", account="removed", job_id="render_9"))
+    room.create(make_record("named", "start", account="eu"))
+    rows = {row["id"]: row["wakes"] for row in shell.json("waiting")}
+    assert rows["left"] == "settings that name account removed (again): nobody has its key meanwhile"
+    assert "settings" not in rows["named"]
+    assert shell.json("progress", "left")["wakes"] == rows["left"]

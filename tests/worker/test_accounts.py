@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +18,7 @@ from click.testing import CliRunner
 from framelane_celery import dead_letters, operations
 from framelane_celery.cli.commands import framelane
 from framelane_celery.errors import JobFailed
-from framelane_celery.testing import FramelaneServer, Switches
+from framelane_celery.testing import Fault, FramelaneServer, Switches
 from tests.worker import workspaces
 from tests.worker.pipelines import POLL_S, Scene, Stage, opened_stack, playing
 from tests.worker.project import composition
@@ -188,7 +189,7 @@ ROUTES = [
 
 def _trouble(opened: ExitStack, folder: Path, name: str, how: str) -> Trouble:
     """Account eu is on hold: by an operator, or for its wrong key, or for its spent quota. The default one goes on."""
-    more = {"quota_renders": 1, "quota_period_s": 6.0} if how == "quota" else {}
+    more: dict[str, Any] = {"quota_renders": 5} if how == "quota" else {}
     home = opened.enter_context(make_server(api_keys=("fl_test_key",)))
     eu = opened.enter_context(make_server(api_keys=("fl_another" if how == "key" else "fl_eu",), **more))
     accounts = {"eu": {"api_key": "fl_eu", "base_url": eu.base_url}}
@@ -196,7 +197,8 @@ def _trouble(opened: ExitStack, folder: Path, name: str, how: str) -> Trouble:
     two = Two(stack, home, eu)
     opened.enter_context(stack.worker(*workspaces.WITH))
     if how == "quota":
-        assert two.render("spends it").apply_async().get(timeout=60)["status"] == "completed"
+        for _ in range(5):
+            assert two.render("spends it").apply_async().get(timeout=60)["status"] == "completed"
     if how == "operator":
         operations.hold(stack.app, "eu", "maintenance")
     held = [two.render(str(n)).apply_async() for n in range(4)]
@@ -209,9 +211,12 @@ def _trouble(opened: ExitStack, folder: Path, name: str, how: str) -> Trouble:
     while_held = len(eu.ledger.posts()) - posts
     if how == "key":
         eu._api.let_in("fl_eu")
-    if how == "operator":
+    if how == "quota":
+        wait_for(lambda: stack.room.holds()[0][0].ends_at is not None, every_s=POLL_S)  # the usage was read
+        eu.reset_quota()
+    if how != "key":
         assert operations.release(stack.app, "eu")
-    done = [one.get(timeout=60)["status"] for one in held] if how != "quota" else []
+    done = [one.get(timeout=60)["status"] for one in held]
     dead = None
     if how == "operator":
         fails = [two.render("x", account, outcome="fail", code="codec_error") for account in ("eu", "default")]
@@ -227,9 +232,13 @@ def _trouble(opened: ExitStack, folder: Path, name: str, how: str) -> Trouble:
 TROUBLES = [
     pytest.param(Scene("operator", _trouble, ("redis", "operator")), id="operator, redis"),
     pytest.param(Scene("operator, rabbitmq", _trouble, ("rabbitmq", "operator")), id="operator, rabbitmq"),
+    pytest.param(Scene("quota", _trouble, ("redis", "quota")), id="quota, redis"),
     pytest.param(Scene("key", _trouble, ("redis+sql", "key")), id="key, redis+sql"),
     pytest.param(Scene("key, rabbitmq", _trouble, ("rabbitmq+redis", "key")), id="key, rabbitmq+redis"),
 ]
+
+
+CODES = {"operator": "operator", "quota": "quota_exceeded", "key": "unauthorized"}
 
 
 @pytest.mark.parametrize("scene", TROUBLES)
@@ -238,7 +247,7 @@ def test_one_account_on_hold_and_the_other_goes_on(stage: Stage, scene: Scene) -
     assert trouble.others == ["completed"] * 4
     assert trouble.posts_while_held == 0
     assert trouble.holds == ["eu"]
-    assert trouble.codes == {"unauthorized" if "key" in scene.label else "operator"}
+    assert trouble.codes == {CODES[scene.arguments[1]]}
     assert trouble.held == ["completed"] * 4
     assert trouble.after == [(0, 1)] * 4
 
@@ -249,15 +258,43 @@ def test_rules_for_one_account(stage: Stage, scene: Scene) -> None:
     assert trouble.dead == ["done", "dead"]
 
 
-QUOTA = [pytest.param(Scene("quota", _trouble, ("redis", "quota")), id="redis")]
+# --- an API that hangs ---------------------------------------------------------------------------------------------
+
+HANGS_S, MANY = 12.0, 60
+"""More jobs than one account has threads for its looks."""
 
 
-@pytest.mark.parametrize("scene", QUOTA)
-def test_a_spent_quota_holds_its_own_account(stage: Stage, scene: Scene) -> None:
-    trouble: Trouble = stage.outcome(scene)
-    assert (trouble.others, trouble.codes) == (["completed"] * 4, {"quota_exceeded"})
-    assert trouble.holds in (["eu"], [])  # its period may have ended meanwhile
-    assert all(here == 0 for here, _ in trouble.after)
+class Hung(NamedTuple):
+    took_s: float
+    others: list[str]
+    ended: list[str]
+
+
+def _hung(opened: ExitStack, folder: Path, name: str) -> Hung:
+    """Account eu's API answers no read, for as long as its looks wait for an answer; the default one's does."""
+    two = two_accounts(opened, name, folder)
+    stack, eu = two.stack, two.eu
+    opened.enter_context(stack.worker(*workspaces.WITH))
+    slow = eu.faults.add(Fault("slow", method="GET", seconds=HANGS_S))
+    hung = [two.render(str(n), seconds="0.1").apply_async() for n in range(MANY)]
+    wait_for(lambda: eu.faults.struck(slow) >= 40, every_s=POLL_S)
+    began_at = time.monotonic()
+    others = [two.render(str(n), None, seconds="0.1").apply_async() for n in range(5)]
+    statuses = [one.get(timeout=60)["status"] for one in others]
+    took_s = time.monotonic() - began_at
+    eu.faults.clear()
+    return Hung(took_s, statuses, [one.get(timeout=90)["status"] for one in hung])
+
+
+HUNG = [pytest.param(Scene("hung", _hung, ("redis",)), id="redis")]
+
+
+@pytest.mark.parametrize("scene", HUNG)
+def test_an_api_that_hangs_keeps_no_other_account_waiting(stage: Stage, scene: Scene) -> None:
+    hung: Hung = stage.outcome(scene)
+    assert hung.others == ["completed"] * 5
+    assert hung.took_s < HANGS_S / 2
+    assert hung.ended == ["completed"] * MANY
 
 
 # --- removed, and back -------------------------------------------------------------------------------------------
