@@ -262,7 +262,8 @@ class RecordedTask(Task):
             raise FramelaneError("delay_on_commit needs a Celery app in a Django project (DJANGO_SETTINGS_MODULE)")
         args, kwargs = _plain(args or ()), _plain(kwargs or {})
         self.check_call(args, kwargs)
-        settings_of(self.app, needs_room=False).of(chosen(self, options, args, kwargs) or DEFAULT)
+        if (account := chosen(self, options, args, kwargs)) is not None:
+            settings_of(self.app, needs_room=False).of(account)
         task_id = options.setdefault("task_id", uuid())
         on_commit(self, args, kwargs, **options)
         return self.AsyncResult(task_id)

@@ -14,4 +14,4 @@ FORMAT = shelf.NEWEST + 1
 ENVIRONMENT = {"TEST_FORMAT": str(FORMAT)}
 
 if "TEST_FORMAT" in os.environ:
-    shelf.FORMAT = int(os.environ["TEST_FORMAT"])  # type: ignore[misc]
+    shelf.FORMAT = shelf.NEWEST = int(os.environ["TEST_FORMAT"])  # type: ignore[misc]

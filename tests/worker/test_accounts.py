@@ -382,3 +382,40 @@ def test_records_of_an_account_that_was_removed_wait_until_it_is_back(stage: Sta
 @when_removed
 def test_a_replay_keeps_its_account(stage: Stage, scene: Scene) -> None:
     assert stage.outcome(scene).replayed == (0, 1)
+
+
+# --- a rolling deploy --------------------------------------------------------------------------------------------
+
+
+class Deploy(NamedTuple):
+    others: str
+    before: tuple[int, int]
+    result: str
+    after: tuple[int, int]
+
+
+def _deploy(opened: ExitStack, folder: Path, name: str) -> Deploy:
+    """A worker of a release that knows no accounts has only the top level's key: it must not submit with that."""
+    two = two_accounts(opened, name, folder)
+    stack, named = two.stack, two.stack.framelane
+    stack.framelane = {key: value for key, value in named.items() if key != "accounts"}
+    with stack.worker(*workspaces.WITH, name="old", **workspaces.OLD_RELEASE):
+        call = two.render("call").apply_async()
+        other = two.render("other", None).apply_async()  # behind it in the queue
+        others = other.get(timeout=60)["status"]
+        before = two.jobs(call.id)
+    stack.framelane = named
+    with stack.worker(*workspaces.WITH, name="new"):
+        result = call.get(timeout=90)["status"]
+    return Deploy(others, before, result, two.jobs(call.id))
+
+
+DEPLOYS = [
+    pytest.param(Scene("deploy", _deploy, ("redis",)), id="redis"),
+    pytest.param(Scene("deploy, rabbitmq", _deploy, ("rabbitmq",)), id="rabbitmq"),
+]
+
+
+@pytest.mark.parametrize("scene", DEPLOYS)
+def test_a_worker_that_knows_no_accounts_never_pays_in_the_wrong_workspace(stage: Stage, scene: Scene) -> None:
+    assert stage.outcome(scene) == Deploy("completed", (0, 0), "completed", (0, 1))

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from celery import shared_task
 
 from framelane_celery import FramelaneTask, RenderRequest
+from framelane_celery.records import shelf
 from tests.worker.project import composition, journal
 
 WITH = ("-c", "2", "-I", "tests.worker.workspaces,tests.worker.sooner")
 """Options of such a worker."""
+
+OLD_RELEASE = {"TEST_OLD_RELEASE": "1"}
+"""The environment of one whose release knows no accounts: it reads no record of a named one."""
+
+if "TEST_OLD_RELEASE" in os.environ:
+    shelf.NEWEST = 1  # type: ignore[misc]
 
 
 @shared_task(base=FramelaneTask, bind=True, name="tests.worker.project.joined")
