@@ -22,7 +22,7 @@ from framelane_celery import records, wakeups
 from framelane_celery.errors import DuplicateTask, FramelaneError, InvalidArguments, RoomError
 from framelane_celery.monitoring import say, told
 from framelane_celery.queues import dead_letter_queue_of
-from framelane_celery.records import FORMAT, ForeignRecord, Record, dump_state, load_record
+from framelane_celery.records import NEWEST, ForeignRecord, Record, dump_state, load_record
 from framelane_celery.room import TOMBSTONE_S, Room, move, room_of
 from framelane_celery.settings import settings_of
 from framelane_celery.wakeups import Call
@@ -260,9 +260,9 @@ def from_line(app: Celery, line: str) -> bool:
         )
         letter = _checked(letter)
     except ForeignRecord as error:
-        raise FramelaneError(f"not a dead letter of format {FORMAT} or older") from error
+        raise FramelaneError(f"not a dead letter of format {NEWEST} or older") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise FramelaneError(f"not a dead letter of format {FORMAT} or older: {type(error).__name__}") from error
+        raise FramelaneError(f"not a dead letter of format {NEWEST} or older: {type(error).__name__}") from error
     if records.has_open_post(letter) and fields.get("namespace") != room.namespace:  # its key would be another
         letter = replace(letter, outcome="outcome_unknown")
     _, now = room.read(letter.id)

@@ -53,10 +53,17 @@ def cancel(app: Celery, task_id: str) -> Record:
 
 
 def hold(app: Celery, account: str = "default", reason: str = "an operator") -> Hold:
-    """Stop an account's submissions until `release`. Raises: RoomError."""
+    """Stop an account's submissions until `release`. Raises: SettingsError, if there is no such account; RoomError."""
+    settings_of(app).of(account)
     return room_for(app).hold(account, "operator", reason)
 
 
 def release(app: Celery, account: str = "default") -> bool:
-    """End an account's hold, whatever it is for; what was held queues for slots. False: none was on."""
-    return room_for(app).release(account)
+    """End an account's hold, whatever it is for; what was held queues for slots. False: none was on.
+
+    Raises: SettingsError, if there is no such account, and no hold of one that there was; RoomError.
+    """
+    is_released = room_for(app).release(account)
+    if not is_released:
+        settings_of(app).of(account)
+    return is_released

@@ -7,16 +7,27 @@ A secret's value never appears in an error, a repr or a dump.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from framelane_celery.accounts import (
+    DEFAULT,
+    Account,
+    ApiKey,
+    BaseUrl,
+    Rate,
+    Span,
+    SpendGuard,
+    WebhookSecrets,
+    checked_name,
+    nearest,
+)
 from framelane_celery.errors import SettingsError
 from framelane_celery.routing import Route, parse_routes, queue_name
 
@@ -36,28 +47,7 @@ _SQL = ("postgresql", "sqlite")
 _ROOM_CHOICES = "redis://, rediss://, sentinel://, postgresql:// or sqlite:///file"
 _SET_ROOM = f"set framelane['room_url'] or FRAMELANE_ROOM_URL to {_ROOM_CHOICES}"
 
-_Span = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _LeaseSpan = Annotated[float, Field(ge=15, allow_inf_nan=False)]  # longer than Celery's own chord claim, design.md §3
-_Rate = Annotated[int, Field(ge=1)]
-
-
-class SpendGuard(BaseModel):
-    """Caps that a mistake must not pass: attempts per task; submissions and output per account and day (UTC).
-
-    Units: ``minutes_per_day`` counts estimated minutes of output, as `RenderRequest.estimated_output_s` tells them.
-    What passes a cap is routed by the code ``spend_guard``: by default it is held until the next day.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
-
-    max_attempts: _Rate | None = None
-    submissions_per_day: _Rate | None = None
-    minutes_per_day: _Span | None = None
-
-    @property
-    def counts(self) -> bool:
-        """Whether anything has to be counted."""
-        return self.submissions_per_day is not None or self.minutes_per_day is not None
 
 
 class FramelaneSettings(BaseModel):
@@ -65,29 +55,30 @@ class FramelaneSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
-    api_key: SecretStr | None = None
-    base_url: str = "https://api.framelane.io"
-    webhook_secrets: tuple[SecretStr, ...] = ()
+    api_key: ApiKey | None = None
+    base_url: BaseUrl = "https://api.framelane.io"
+    webhook_secrets: WebhookSecrets = ()
+    accounts: dict[str, Account] = Field(default_factory=dict)  # by name: more workspaces, each with its own key
     namespace: str | None = None
     room_url: SecretStr | None = None  # may hold a password
 
-    connect_timeout_s: _Span = 5
-    read_timeout_s: _Span = 30
+    connect_timeout_s: Span = 5
+    read_timeout_s: Span = 30
 
-    deadline_s: _Span = 6 * 3600
-    hold_max_s: _Span = 35 * 86400  # longer than a quota's month
+    deadline_s: Span = 6 * 3600
+    hold_max_s: Span = 35 * 86400  # longer than a quota's month
     cancel_on_timeout: bool = True
     cancel_on_revoke: bool = True
 
     routes: tuple[Route, ...] = ()  # the defaults come after them: routing.DEFAULTS
     retry_queue: str | None = None  # None: the task's own queue, with ".retry" behind it
     dead_letter_queue: str | None = None  # None: "<namespace>.dead"
-    dead_letters_alarm: _Rate = 1000
+    dead_letters_alarm: Rate = 1000
     spend_guard: SpendGuard = SpendGuard()
 
-    renders_per_minute: _Rate = 120
-    media_tasks_per_minute: _Rate = 300
-    reads_per_minute: _Rate = 600
+    renders_per_minute: Rate = 120
+    media_tasks_per_minute: Rate = 300
+    reads_per_minute: Rate = 600
     long_polls: Annotated[int, Field(ge=0)] = 40  # 0: single reads only
     watcher: bool = True
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None  # where a worker answers Prometheus
@@ -96,38 +87,12 @@ class FramelaneSettings(BaseModel):
 
     lease_s: _LeaseSpan = 60
     resend_after_s: _LeaseSpan = 60
-    max_lost_runs: _Rate = 5
+    max_lost_runs: Rate = 5
 
-    @field_validator("api_key")
+    @field_validator("accounts")
     @classmethod
-    def _key_fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
-        """Strip the newline a secrets file leaves, and refuse what `requests` would quote in an error of its own."""
-        if key is None:
-            return None
-        text = key.get_secret_value().strip()
-        if not text or not text.isascii() or not text.isprintable() or " " in text:
-            raise ValueError("must be printable ASCII without spaces")
-        return SecretStr(text)
-
-    @field_validator("base_url")
-    @classmethod
-    def _base_url_is_a_root(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-            raise ValueError("must look like https://api.framelane.io")
-        return url.rstrip("/").removesuffix("/v1")
-
-    @field_validator("webhook_secrets", mode="before")
-    @classmethod
-    def _one_secret_is_a_list_of_one(cls, value: object) -> object:
-        return (value,) if isinstance(value, (str, SecretStr)) else value
-
-    @field_validator("webhook_secrets")
-    @classmethod
-    def _no_secret_is_empty(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        if not all(secret.get_secret_value() for secret in secrets):
-            raise ValueError("holds an empty secret, with which anybody could sign")
-        return secrets
+    def _account_names_fit_everywhere(cls, accounts: dict[str, Account]) -> dict[str, Account]:
+        return {checked_name(name): account for name, account in accounts.items()}
 
     @field_validator("namespace")
     @classmethod
@@ -150,6 +115,56 @@ class FramelaneSettings(BaseModel):
     @classmethod
     def _room_is_usable(cls, url: SecretStr | None) -> SecretStr | None:
         return None if url is None else SecretStr(_usable_room_url(url.get_secret_value()))
+
+    def __hash__(self) -> int:
+        """Of what mostly tells settings apart: a dict, as the accounts are, has none."""
+        return hash((self.namespace, self.api_key, self.base_url, self.room_url, *self.accounts))
+
+    # --- accounts
+
+    @property
+    def account_names(self) -> tuple[str, ...]:
+        """All accounts, the top level first."""
+        return (DEFAULT, *self.accounts)
+
+    def of(self, account: str) -> FramelaneSettings:
+        """The settings of one account: its own values laid over these; of "default" these themselves.
+
+        Raises: SettingsError, if no account has that name.
+        """
+        if account == DEFAULT:
+            return self
+        found = self.laid_over.get(account)
+        if found is None:
+            raise SettingsError(
+                f"no account {account!r} in framelane['accounts']; "
+                + nearest(account, self.account_names, "the accounts are")
+            )
+        return found
+
+    @cached_property
+    def laid_over(self) -> dict[str, FramelaneSettings]:
+        """The settings of each named account."""
+        return {name: self.model_copy(update=account.own()) for name, account in self.accounts.items()}
+
+    @property
+    def all_webhook_secrets(self) -> tuple[SecretStr, ...]:
+        """Those of every account: a webhook does not say whose it is."""
+        secrets = [secret for name in self.account_names for secret in self.of(name).webhook_secrets]
+        return tuple(dict.fromkeys(secrets))
+
+    def bucket(self, account: str, kind: str) -> str:
+        """Whose submit slots an account takes: all accounts' together ("render" or "task"), for the API counts by IP
+        address; or its own ("render:eu"), if it has a limit of its own."""
+        kind = "task" if kind == "import" else kind  # no page limits imports
+        own = self.accounts.get(account)
+        limit = None if own is None else own.renders_per_minute if kind == "render" else own.media_tasks_per_minute
+        return kind if limit is None else f"{kind}:{account}"
+
+    def per_minute(self, account: str, kind: str) -> int:
+        """How many submissions its bucket lets through in a minute. Raises: SettingsError, as `of`."""
+        settings = self.of(account)
+        return settings.renders_per_minute if kind == "render" else settings.media_tasks_per_minute
 
 
 def resolve(
@@ -233,13 +248,10 @@ def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _refuse_unknown_keys(conf: Mapping[str, Any]) -> None:
-    known = list(FramelaneSettings.model_fields)
     for key in conf:
-        if key in known:
-            continue
-        near = difflib.get_close_matches(str(key).lower(), known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"the keys are {', '.join(known)}"
-        raise SettingsError(f"framelane: unknown key '{key}'; {hint}")
+        if key not in FramelaneSettings.model_fields:
+            hint = nearest(key, FramelaneSettings.model_fields, "the keys are")
+            raise SettingsError(f"framelane: unknown key '{key}'; {hint}")
 
 
 def _namespace_of(app_name: str | None) -> str:

@@ -5,7 +5,7 @@ Used by the command line and by Django's admin.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from shlex import quote
 from typing import Any, Final, NamedTuple
 
@@ -42,11 +42,17 @@ class Wait(NamedTuple):
 
 
 def wait_of(
-    record: Record, now: float, *, holds: Mapping[str, Hold] | None = None, place: int | None = None
+    record: Record,
+    now: float,
+    *,
+    holds: Mapping[str, Hold] | None = None,
+    place: int | None = None,
+    accounts: Container[str] | None = None,
 ) -> Wait | None:
     """What a record waits for; None: nothing, it is over.
 
-    ``holds`` by account, as the room has them; ``place``: how many are before it in its queue of slots.
+    ``holds`` by account, as the room has them; ``place``: how many are before it in its queue of slots; ``accounts``:
+    those that the settings name, if they are known here.
     """
     if record.is_over:
         return None
@@ -62,8 +68,14 @@ def wait_of(
         since=_since(record),
         next_at=None if record.until in ("slot", "release") and not record.ending else record.due_at,
         ends_at=_ends_at(record, hold),
-        wakes=_wakes(record, now, hold, place),
+        wakes=_nameless(record, accounts) or _wakes(record, now, hold, place),
     )
+
+
+def slot_lanes(accounts: Iterable[str]) -> list[str]:
+    """The lanes in which records queue for slots: those of all accounts together, and each account's own."""
+    kinds = ("render", "task")
+    return [*(f"slot:{kind}" for kind in kinds), *(f"slot:{kind}:{name}" for name in accounts for kind in kinds)]
 
 
 def places(slot_lanes: Iterable[Iterable[Record]]) -> dict[str, int]:
@@ -103,6 +115,13 @@ def _ends_at(record: Record, hold: Hold | None) -> float | None:
 
 
 # --- what would wake it ------------------------------------------------------------------------------------------
+
+
+def _nameless(record: Record, accounts: Container[str] | None) -> str:
+    """Of a record whose account is named no more: nobody submits or looks, unless its end is written already."""
+    if accounts is None or record.account in accounts or record.outcome or record.ending or record.until == "running":
+        return ""
+    return f"settings that name account {record.account} (again): nobody has its key meanwhile"
 
 
 def _wakes(record: Record, now: float, hold: Hold | None, place: int | None) -> str:

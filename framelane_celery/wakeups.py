@@ -1,7 +1,7 @@
 """The saved call of a task, and the messages made of it.
 
 A wake-up is a plain Celery message of the task, with the task's own id, options and canvas, and one header of ours:
-``framelane: {"step": n}``. It carries nothing that the record does not know.
+``framelane: {"step": n}``; the first one names the account too. It carries nothing that the record does not know.
 """
 
 from __future__ import annotations
@@ -139,9 +139,23 @@ def instant_of(app: Celery, value: float | str | datetime | None) -> float | Non
     return value.timestamp()
 
 
-def header_for(step: int, headers: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def header_for(step: int, headers: Mapping[str, Any] | None = None, account: str | None = None) -> dict[str, Any]:
     """Message headers of a wake-up: the user's own, and ours set anew."""
-    return {**(headers or {}), HEADER: {"step": step}}
+    ours = {"step": step} if account is None else {"step": step, "account": account}
+    return {**(headers or {}), HEADER: ours}
+
+
+def account_in(headers: Mapping[str, Any] | None) -> str | None:
+    """The account that a message's headers name."""
+    header = (headers or {}).get(HEADER)
+    named = header.get("account") if isinstance(header, Mapping) else None
+    return str(named) if named else None
+
+
+def header_in(request: Context) -> Mapping[str, Any]:
+    """Our header of a message."""
+    header = request.get(HEADER) or (request.headers or {}).get(HEADER)
+    return header if isinstance(header, Mapping) else {}
 
 
 def step_of(request: Context) -> int:
@@ -150,8 +164,7 @@ def step_of(request: Context) -> int:
 
 
 def _number(request: Context, name: str) -> int:
-    header = request.get(HEADER) or (request.headers or {}).get(HEADER) or {}
-    return int(header.get(name, 0)) if isinstance(header, Mapping) else 0
+    return int(header_in(request).get(name, 0))
 
 
 def publish(app: Celery, record: Record, call: Call | None = None, /, **plumbing: Any) -> AsyncResult:
@@ -161,7 +174,8 @@ def publish(app: Celery, record: Record, call: Call | None = None, /, **plumbing
     """
     call = call or Call.from_text(record.call)
     headers = tracing.with_trace(call.options.get("headers") or {}, record.trace)
-    options = {**call.options, **plumbing, "headers": header_for(record.step, headers)}
+    account = None if record.step else record.account  # only a message of step 0 may find no record
+    options = {**call.options, **plumbing, "headers": header_for(record.step, headers, account)}
     if record.retry_queue is not None:
         options = {name: value for name, value in options.items() if name not in ("exchange", "routing_key")}
         options["queue"] = declared(app, record.retry_queue)

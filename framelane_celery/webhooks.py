@@ -80,12 +80,12 @@ def receive(headers: Headers, body: bytes, *, app: Celery | None = None) -> Rece
         raise TypeError(f"body must be the bytes as they were received, not {type(body).__name__}: request.body or so")
     app = current_app if app is None else app
     settings = settings_of(app)
-    if not settings.webhook_secrets:
+    if not settings.all_webhook_secrets:
         raise SettingsError(
             "webhook_secrets: none is set; set framelane['webhook_secrets'] or FRAMELANE_WEBHOOK_SECRET"
             " to the signing secret that Framelane showed for the webhook (whsec_…)"
         )
-    secrets = [secret.get_secret_value() for secret in settings.webhook_secrets]
+    secrets = [secret.get_secret_value() for secret in settings.all_webhook_secrets]
     signed_at = prove(_signature_of(headers), body, secrets, now=time.time())
     # A delivery is its time and its bytes. Not its bytes alone: it may be that they name the job and nothing else.
     mark = hashlib.sha256(b"%d." % signed_at + body).digest()

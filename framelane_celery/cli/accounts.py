@@ -118,7 +118,7 @@ def estimate(ctx: click.Context, file: IO[bytes], account: str, is_json: bool) -
     request = _request_in(file)
     seconds = request.estimated_output_s()
     why = _why_not(request) if seconds is None else _why_more(request)
-    settings = settings_of(app_of(ctx), needs_room=False)
+    settings = settings_of(app_of(ctx), needs_room=False).of(account)
     left: dict[str, Any] = {}
     away = None
     if settings.spend_guard.counts:

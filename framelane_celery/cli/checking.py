@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from framelane_celery import dead_letters
 from framelane_celery.cli.letters import Head
 from framelane_celery.cli.output import short
-from framelane_celery.client import FramelaneClient
+from framelane_celery.client import shared_client
 from framelane_celery.errors import ApiError, FramelaneError, InvalidRequest, NotFound, RateLimited, TransportError
 from framelane_celery.models import Preview, RenderRequest
 from framelane_celery.operations import room_for
@@ -31,12 +31,12 @@ class _Uncheckable(Exception):
 
 
 class Checker:
-    """Asks about one letter after the other. Once the API does not answer, or has no such check, it is left alone."""
+    """Asks about one letter after the other, each with its account's key. Once an account's API does not answer, or has
+    no such check, it is left alone."""
 
     def __init__(self, app: Celery, *, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> None:
         self._app, self._args, self._kwargs = app, args, kwargs
-        self._client: FramelaneClient | None = None
-        self._why_not: str | None = None
+        self._why_not: dict[str, str] = {}  # by account
 
     def check(self, head: Head) -> Answer:
         """What is known of a letter; false: the API would refuse it.
@@ -45,7 +45,7 @@ class Checker:
         """
         letter = dead_letters.find(room_for(self._app), head.id)
         try:
-            preview = self._ask(self._request_of(letter))
+            preview = self._ask(letter.account, self._request_of(letter))
         except _Uncheckable as error:
             return {"checked": False, "ok": None, "why": str(error)}, f"cannot be checked: {error}", True
         told = [_line(violation.code, violation.message, violation.path) for violation in preview.violations]
@@ -54,22 +54,21 @@ class Checker:
             return known, "the API would take it" + (f"; warnings: {'; '.join(told)}" if told else ""), True
         return known, f"the API would refuse it: {'; '.join(told) or 'it does not say why'}", False
 
-    def _ask(self, request: RenderRequest) -> Preview:
-        if self._why_not is not None:
-            raise _Uncheckable(self._why_not)
-        if self._client is None:
-            self._client = FramelaneClient.from_settings(settings_of(self._app))
+    def _ask(self, account: str, request: RenderRequest) -> Preview:
+        if account in self._why_not:
+            raise _Uncheckable(self._why_not[account])
         try:
-            return self._client.preview(request)
+            return shared_client(settings_of(self._app).of(account)).preview(request)
         except NotFound:
-            self._why_not = "this API has no such check"
+            why_not = "this API has no such check"
         except InvalidRequest as error:
             return Preview.model_validate({"ok": False, "violations": [{"code": error.code, "message": str(error)}]})
         except (TransportError, RateLimited) as error:
-            self._why_not = f"the API did not answer: {short(error)}"
+            why_not = f"the API did not answer: {short(error)}"
         except ApiError as error:
-            self._why_not = f"the API refused to check it: {short(error)}"
-        raise _Uncheckable(self._why_not)
+            why_not = f"the API refused to check it: {short(error)}"
+        self._why_not[account] = why_not
+        raise _Uncheckable(why_not)
 
     # --- the request ---------------------------------------------------------------------------------------------
 

@@ -60,6 +60,7 @@ def _row_of_job(orphan: Orphan) -> dict[str, Any]:
         "id": orphan.id,
         "task": orphan.task,
         "task_id": orphan.task_id,
+        "account": orphan.account,
         "code": orphan.why,
         "job_id": orphan.id,
         "status": short(orphan.job.status),
@@ -71,7 +72,7 @@ def _row_of_job(orphan: Orphan) -> dict[str, Any]:
 
 
 def _row_of_wait(record: Record) -> dict[str, Any]:
-    known = {"job_id": record.job_id, "status": None, "at": record.accepted_at}
+    known = {"account": record.account, "job_id": record.job_id, "status": None, "at": record.accepted_at}
     more = {"needs_arguments": False, "is_known": True, "can": ["route"]}
     return {"id": record.id, "task": record.task, "task_id": record.id, "code": "not_found", **known, **more}
 

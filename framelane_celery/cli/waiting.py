@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from shlex import quote
 from typing import Any, Final, get_args
 
@@ -15,9 +15,10 @@ from framelane_celery.cli.output import NotDone, app_of, as_json, count_of, inst
 from framelane_celery.errors import RoomError
 from framelane_celery.monitoring import progress_meta
 from framelane_celery.operations import NoSuchTask
-from framelane_celery.records import JobKind, Record, Until
+from framelane_celery.records import Record, Until
 from framelane_celery.room import Room
-from framelane_celery.waits import Wait, failure_text, places, relative, wait_of
+from framelane_celery.settings import settings_of
+from framelane_celery.waits import Wait, failure_text, places, relative, slot_lanes, wait_of
 
 SHOWN: Final = 100
 """Rows of a table where no limit is given. JSON has them all."""
@@ -45,7 +46,8 @@ def waiting(
     shown: list[Wait] = []
     most = (limit or None) if is_json or limit is not None else SHOWN
     now = room.holds()[1]
-    for wait in _waits(room):
+    accounts = settings_of(app_of(ctx)).account_names
+    for wait in _waits(room, accounts):
         if until in (None, wait.until) and task in (None, wait.task) and account in (None, wait.account):
             counts[wait.until] += 1
             if most is None or len(shown) < most:
@@ -58,13 +60,13 @@ def waiting(
     output.say(_total(counts, len(shown)))
 
 
-def _waits(room: Room) -> Iterator[Wait]:
+def _waits(room: Room, accounts: Sequence[str]) -> Iterator[Wait]:
     """Every wait, as of now; the queues' order is read first."""
     holds, now = room.holds()
     by_account = {hold.account: hold for hold in holds}
-    place = places(room.scan(f"slot:{kind}") for kind in get_args(JobKind))
+    place = places(room.scan(lane) for lane in slot_lanes(accounts))
     for record in room.scan():
-        wait = wait_of(record, now, holds=by_account, place=place.get(record.id))
+        wait = wait_of(record, now, holds=by_account, place=place.get(record.id), accounts=accounts)
         if wait is not None:
             yield wait
 
@@ -102,7 +104,8 @@ def progress(ctx: click.Context, task_id: str, is_json: bool) -> None:
     place = None
     if record.until == "slot":
         place = places([room.scan(record.lane)]).get(record.id)
-    wait = wait_of(record, now, holds={hold.account: hold for hold in holds}, place=place)
+    accounts = settings_of(app_of(ctx)).account_names
+    wait = wait_of(record, now, holds={hold.account: hold for hold in holds}, place=place, accounts=accounts)
     if is_json:
         output.print_json(_detail(record, wait))
         return

@@ -128,7 +128,7 @@ class FramelaneClient(
 
 
 _of_this_thread = threading.local()
-_MAX_SHARED = 8
+_MAX_SHARED = 32
 
 
 def shared_client(settings: FramelaneSettings) -> FramelaneClient:

@@ -123,7 +123,7 @@ def _check_secrets() -> list[CheckMessage]:
         resolved = settings_of(project.celery_app())
     except SettingsError:  # told by the others
         return []
-    if resolved.webhook_secrets:
+    if resolved.all_webhook_secrets:
         return []
     return [
         Error(

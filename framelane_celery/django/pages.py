@@ -6,17 +6,18 @@ A list is read as the command line reads it: scanned, never asked for one by one
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from framelane_celery import dead_letters, operations
 from framelane_celery.errors import clean_text
 from framelane_celery.monitoring import progress_meta
-from framelane_celery.records import JobKind, Record
+from framelane_celery.records import Record
+from framelane_celery.settings import settings_of
 from framelane_celery.shown import comes_after, without_secrets
-from framelane_celery.waits import failure_text, places, relative, wait_of
+from framelane_celery.waits import failure_text, places, relative, slot_lanes, wait_of
 from framelane_celery.wakeups import Call
 
 if TYPE_CHECKING:
@@ -63,18 +64,18 @@ def waiting_page(app: Celery, filters: Filters, number: int) -> Page:
     now = room.holds()[1]
     rows = (
         Row(wait.id, (wait.task, wait.until, _ago(wait.since, now), wait.wakes, wait.code, wait.account))
-        for wait in _waits(room)
+        for wait in _waits(room, settings_of(app).account_names)
         if _passes(filters, until=wait.until, task=wait.task, code=wait.code, account=wait.account)
     )
     return _page(("task", "until", "since", "wakes it", "code", "account"), rows, number)
 
 
-def _waits(room: Room) -> Iterator[Wait]:
+def _waits(room: Room, accounts: Sequence[str]) -> Iterator[Wait]:
     holds, now = room.holds()
     by_account = {hold.account: hold for hold in holds}
-    place = places(room.scan(f"slot:{kind}", lean=True) for kind in get_args(JobKind))
+    place = places(room.scan(lane, lean=True) for lane in slot_lanes(accounts))
     for record in room.scan(lean=True):
-        wait = wait_of(record, now, holds=by_account, place=place.get(record.id))
+        wait = wait_of(record, now, holds=by_account, place=place.get(record.id), accounts=accounts)
         if wait is not None:
             yield wait
 
@@ -84,7 +85,8 @@ def waiting_detail(app: Celery, task_id: str) -> Detail:
     room, record = operations.room_for(app), operations.find(app, task_id)
     holds, now = room.holds()
     place = places([room.scan(record.lane, lean=True)]).get(record.id) if record.until == "slot" else None
-    wait = wait_of(record, now, holds={hold.account: hold for hold in holds}, place=place)
+    accounts = settings_of(app).account_names
+    wait = wait_of(record, now, holds={hold.account: hold for hold in holds}, place=place, accounts=accounts)
     meta = progress_meta(record)
     fields = {
         "until": record.until + (f" ({record.ending})" if record.ending else ""),

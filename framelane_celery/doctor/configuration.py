@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from framelane_celery.doctor.facts import ConfFacts, Facts, NotAsked, TaskFacts
+from framelane_celery.doctor.facts import ApiFacts, ConfFacts, Facts, NotAsked, TaskFacts
 from framelane_celery.doctor.findings import Check, Finding, Level, listed, not_checked, span
 from framelane_celery.room import TOMBSTONE_S
 from framelane_celery.settings import FramelaneSettings
@@ -82,19 +82,35 @@ def check_environment(facts: Facts) -> Iterator[Finding]:
 
 def check_key(facts: Facts) -> Iterator[Finding]:
     """Issue 4, "a wrong key must not burn a night of jobs". The key itself is never shown."""
-    if isinstance(facts.settings, NotAsked):
+    settings = facts.settings
+    if isinstance(settings, NotAsked):
         return
     set_it = "Set framelane['api_key'] or FRAMELANE_API_KEY; the API's console shows the keys."
-    if not facts.settings.has_key:
+    if settings.has_key:
+        yield from _of_url(settings.base_url)
+        yield from _of_key(facts.api, settings.base_url, set_it)
+    elif settings.accounts:
+        why = "A task that names no account cannot be submitted."
+        yield Finding("warning", "api key", "account default has none: only named accounts have keys", why, set_it)
+    else:
         yield Finding("problem", "api key", "no key is set", "No job can be submitted.", set_it)
+    for name, base_url in settings.accounts.items():
+        if base_url != settings.base_url:
+            yield from (found._replace(what=f"account {name}: {found.what}") for found in _of_url(base_url))
+        api = facts.account_apis.get(name, NotAsked("not asked"))
+        set_it = f"Set framelane['accounts']['{name}']['api_key']; the API's console shows the workspace's keys."
+        for found in _of_key(api, base_url, set_it):
+            yield found._replace(what=f"account {name}: {found.what}")
+
+
+def _of_key(api: ApiFacts | NotAsked, base_url: str, set_it: str) -> Iterator[Finding]:
+    """What the API said of one key."""
+    if isinstance(api, NotAsked):
+        yield Finding("warning", "api key", f"not checked: {api.why}", "A wrong key is found out by a job only.")
         return
-    yield from _of_url(facts.settings.base_url)
-    if isinstance(facts.api, NotAsked):
-        yield Finding("warning", "api key", f"not checked: {facts.api.why}", "A wrong key is found out by a job only.")
-        return
-    status, message = facts.api
+    status, message = api
     if status == 200:
-        yield Finding("ok", "api key", f"{facts.settings.base_url} accepts it")
+        yield Finding("ok", "api key", f"{base_url} accepts it")
     elif status == 401:
         yield Finding(
             "problem", "api key", f"the API refuses the key (401): {message}", "Every submission fails.", set_it
@@ -111,7 +127,7 @@ def check_key(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "api key",
-            f"{facts.settings.base_url} has no /v1/workspace/usage (404), so the key is not checked",
+            f"{base_url} has no /v1/workspace/usage (404), so the key is not checked",
             "The address may be another service's, or an old API's.",
             "Check framelane['base_url'] / FRAMELANE_BASE_URL.",
         )
@@ -121,7 +137,7 @@ def check_key(facts: Facts) -> Iterator[Finding]:
             "api key",
             f"not checked: {message}",
             "Jobs are submitted only while the API can be reached.",
-            f"Open the way from this host to {facts.settings.base_url} (proxy, firewall, DNS), or wait.",
+            f"Open the way from this host to {base_url} (proxy, firewall, DNS), or wait.",
         )
 
 

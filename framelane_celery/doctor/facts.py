@@ -81,6 +81,8 @@ class SettingsFacts:
     namespace: str = "shop"
     base_url: str = "https://api.framelane.io"
     has_key: bool = True
+    accounts: Mapping[str, str] = field(default_factory=dict)
+    """The named ones, and their base URLs."""
     room: str = "redis"
     """The scheme of its URL."""
     watcher: bool = True
@@ -110,6 +112,8 @@ class RoomFacts:
     write_error: str | None = None
     state: RoomState | NotAsked = _UNASKED
     holds: tuple[Hold, ...] = ()
+    left_alone: Mapping[str, int] = field(default_factory=dict)
+    """Accounts that the settings do not name, and how many of the oldest records are theirs."""
     never_begun: tuple[str, ...] = ()
     """Records that nobody begins, though their message was sent again and again: "id (task)"."""
     ends: Mapping[str, Ends] = field(default_factory=dict)
@@ -162,6 +166,8 @@ class Facts:
     tasks: tuple[TaskFacts, ...] = ()
     versions: Mapping[str, str | None] = field(default_factory=dict)
     api: ApiFacts | NotAsked = _UNASKED
+    account_apis: Mapping[str, ApiFacts | NotAsked] = field(default_factory=dict)
+    """Each named account's, with its own key."""
     room: RoomFacts | NotAsked = _UNASKED
     broker: BrokerFacts | NotAsked = BrokerFacts()
     backend: BackendFacts | NotAsked = BackendFacts()

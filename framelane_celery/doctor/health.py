@@ -43,7 +43,8 @@ def _open(app: Celery, timeout_s: float) -> Store:
     """Nothing is connected yet."""
     settings = settings_of(app)
     url = settings.room_url.get_secret_value() if settings.room_url else ""
-    return open_store(url, settings.namespace or "", options=options_of(app), timeout_s=timeout_s)
+    accounts = tuple(settings.accounts)
+    return open_store(url, settings.namespace or "", options=options_of(app), timeout_s=timeout_s, accounts=accounts)
 
 
 def _state_of(store: Store) -> RoomState:

@@ -205,6 +205,14 @@ def check_waiting(facts: Facts) -> Iterator[Finding]:
             "If a watcher leads: see 'api key' for whether the API answers; else raise framelane['reads_per_minute'],"
             " or let webhooks in.",
         )
+    for account, count in sorted(facts.room.left_alone.items()):
+        yield Finding(
+            "problem",
+            "records",
+            f"{count} of account {account} are left alone: framelane['accounts'] does not name it",
+            "Nobody has its key, so nothing of it is submitted or looked at. Nothing of it is lost.",
+            f"Name {account} in framelane['accounts'] again, with its key, until they are done.",
+        )
     never = list(facts.room.never_begun)
     if never:
         yield Finding(
@@ -214,7 +222,7 @@ def check_waiting(facts: Facts) -> Iterator[Finding]:
             "No worker takes them: their queue is served by nobody, or by a worker that does not know the task.",
             "See 'task queues' and 'workers'; celery -A … framelane waiting shows them.",
         )
-    if not clock.overdue and not looks.overdue and not never:
+    if not (clock.overdue or looks.overdue or never or facts.room.left_alone):
         count = sum(lane.records for name, lane in state.lanes.items() if name in ("clock", "look"))
         yield Finding("ok", "records", f"nothing is overdue; {count} waiting for a job, the clock or a worker")
 

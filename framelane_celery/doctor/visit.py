@@ -6,8 +6,10 @@ Gathering never raises: a question that fails is answered by `NotAsked`, and the
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -74,11 +76,14 @@ def gather(app: Celery) -> Facts:
     backend = Question(lambda: _backend(app), ANSWER_S)
     room = None if isinstance(settings, NotAsked) else Question(lambda: _room(app, settings), ANSWER_S)
     api = None if isinstance(settings, NotAsked) else Question(lambda: _api(settings), ANSWER_S)
+    accounts = () if isinstance(settings, NotAsked) else settings.laid_over.items()
+    apis = {name: Question(partial(_api, own), ANSWER_S) for name, own in accounts}
     answered = broker.answer()
     workers = None if isinstance(answered, NotAsked) else Question(lambda: _workers(app), ANSWER_S)
     return replace(
         facts,
         api=NotAsked("the settings do not resolve") if api is None else api.answer(),
+        account_apis={name: question.answer() for name, question in apis.items()},
         room=NotAsked("the settings do not resolve") if room is None else room.answer(),
         broker=answered,
         backend=backend.answer(),
@@ -127,7 +132,9 @@ def _queues_of(settings: SettingsFacts | NotAsked) -> tuple[str, ...]:
 
 def _room(app: Celery, settings: FramelaneSettings) -> RoomFacts:
     url = settings.room_url.get_secret_value() if settings.room_url else ""
-    store = open_store(url, settings.namespace or "", options=options_of(app), timeout_s=STORE_S)
+    store = open_store(
+        url, settings.namespace or "", options=options_of(app), timeout_s=STORE_S, accounts=tuple(settings.accounts)
+    )
     try:
         kind = attempt(store.facts)
         if isinstance(kind, NotAsked):
@@ -139,11 +146,13 @@ def _room(app: Celery, settings: FramelaneSettings) -> RoomFacts:
             state = attempt(store.state)
         waits = state if isinstance(state, NotAsked) else attempt(lambda: _waits(store))
         holds, never, ends = ([], (), {}) if isinstance(waits, NotAsked) else waits
+        left = waits if isinstance(waits, NotAsked) else attempt(lambda: _left_alone(store, settings))
         return RoomFacts(
             kind,
             write_error=written.why if isinstance(written, NotAsked) else None,
             state=waits if isinstance(waits, NotAsked) else state,
             holds=tuple(holds),
+            left_alone={} if isinstance(left, NotAsked) else left,
             never_begun=never,
             ends=ends,
         )
@@ -168,6 +177,14 @@ def _never_begun(store: Store) -> tuple[str, ...]:
 
     page = islice(store.room.scan("clock"), SCANNED)
     return tuple(f"{record.id} ({record.task})" for record in page if is_never(record))
+
+
+def _left_alone(store: Store, settings: FramelaneSettings) -> Mapping[str, int]:
+    """Of the oldest records."""
+    page = islice(store.room.scan(lean=True), SCANNED)
+    return Counter(
+        record.account for record in page if not record.is_over and record.account not in settings.account_names
+    )
 
 
 def _backend(app: Celery) -> BackendFacts:

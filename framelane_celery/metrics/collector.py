@@ -83,9 +83,10 @@ class Collector(Base):
 
     def _state(self) -> RoomState:
         if self._store is None:
-            url = settings_of(self._app).room_url
-            options = options_of(self._app)
-            self._store = open_store(url.get_secret_value() if url else "", self._namespace, options=options)
+            settings = settings_of(self._app)
+            url = settings.room_url.get_secret_value() if settings.room_url else ""
+            accounts = tuple(settings.accounts)
+            self._store = open_store(url, self._namespace, options=options_of(self._app), accounts=accounts)
         return self._store.state()
 
     def _add_state(self, gauges: dict[str, dict[tuple[str, ...], float]], state: RoomState) -> None:

@@ -74,6 +74,8 @@ class Job(Answer):
     error: Annotated[JobErrorInfo | None, BeforeValidator(error_object)] = None
     metadata: Annotated[dict[str, str], BeforeValidator(_pairs)] = Field(default_factory=dict)
     completed_at: Instant = None
+    framelane_account: Text = Field(default=None, exclude_if=lambda value: value is None)
+    """Ours, not the API's: the account whose key knows the job, in what a task returns. None: the default one."""
 
     @classmethod
     def parse(cls, data: object, *, kind: str | None = None) -> Job:

@@ -95,6 +95,7 @@ def _waiting_for(
         task=task.name,
         call=call.to_text(),
         digest=wakeups.digest_of(call) if is_whole else "",
+        account=orphan.account,
         until="job",
         due_at=now,
         begun=True,
@@ -117,7 +118,7 @@ def cancel(app: Celery, job_id: str) -> Orphan:
     orphan = read(app, job_id)
     if orphan.job.is_terminal:
         raise NoSuchOrphan(f"{job_id} is {orphan.job.status}: there is nothing left to cancel")
-    client_of(app).cancel_job(orphan.kind, job_id)
+    client_of(app, orphan.account).cancel_job(orphan.kind, job_id)
     return orphan
 
 
@@ -135,7 +136,7 @@ def route(app: Celery, task_id: str) -> Record:
         raise NoSuchOrphan(str(error)) from error
     if record is None or record.until != "job" or record.ending:
         raise NoSuchOrphan(f"{task_id} waits for no job: " + (f"it is {record.until}" if record else "no such task"))
-    if not is_old_wait(record, now) or not is_gone(client_of(app), record):
+    if not is_old_wait(record, now) or not is_gone(client_of(app, record.account), record):
         raise NoSuchOrphan(f"{task_id} is no orphan: its job {record.job_id} is there, or too young to be given up")
     moved = move(room, task_id, end_of_job(app, settings, room, record, "not_found", resend_after_s=0.0))
     if moved is None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from celery import states
 
+from framelane_celery.accounts import DEFAULT
 from framelane_celery.errors import FramelaneError, NotFound
 from framelane_celery.models import Job
 from framelane_celery.monitoring import PROGRESS
-from framelane_celery.records import ForeignRecord, JobKind, Record
+from framelane_celery.records import ForeignRecord, JobKind, Record, look_lane
 from framelane_celery.room import TOMBSTONE_S, Room, room_of
 from framelane_celery.settings import settings_of
 from framelane_celery.tasks import FramelaneTask
@@ -51,6 +52,8 @@ class Orphan(NamedTuple):
     """Our result backend has the task at PROGRESS: it is surely this app's."""
     needs_arguments: bool = False
     """The task's ``completed`` cannot be called with the job alone."""
+    account: str = DEFAULT
+    """In whose workspace it was found."""
 
     @property
     def is_adoptable(self) -> bool:
@@ -136,7 +139,7 @@ def can_finish(task: FramelaneTask, args: Sequence[Any] = (), kwargs: Mapping[st
 
 
 class Search:
-    """One slow round over the API's lists of jobs, and over what waits. Each `step` makes one read of the API.
+    """One slow round over the lists of an account's jobs, and over what waits there. Each `step` makes one read.
 
     Who has a budget of reads pays for it at leisure. A list may be old when its page comes, so what looks like an
     orphan of a task that has a record is read once more before it counts. Not safe for threads.
@@ -144,8 +147,8 @@ class Search:
     ``is_old_too``: jobs too that ended longer ago than results, or finished records, are remembered.
     """
 
-    def __init__(self, app: Celery, *, is_old_too: bool = False) -> None:
-        self._app, self._is_old_too = app, is_old_too
+    def __init__(self, app: Celery, account: str = DEFAULT, *, is_old_too: bool = False) -> None:
+        self._app, self._account, self._is_old_too = app, account, is_old_too
         self._settings = settings_of(app)
         self.room = room_of(app, self._settings)
         self._lists: deque[JobKind] = deque(("render", "task"))
@@ -212,7 +215,8 @@ class Search:
 
     def _waits_unlisted(self) -> list[Record]:
         now = self.room.holds()[1]
-        return [one for one in self.room.scan("look") if one.job_id not in self._listed and is_old_wait(one, now)]
+        waits = self.room.scan(look_lane(self._account))
+        return [one for one in waits if one.job_id not in self._listed and is_old_wait(one, now)]
 
     def _look_at_wait(self, client: FramelaneClient) -> None:
         record = self._unlisted[0]
@@ -232,7 +236,9 @@ class Search:
         if why is None:
             return None
         needs_arguments = (job.is_completed or not job.is_terminal) and not can_finish(task)
-        found = Orphan(job.id, kind, task.name, task_id, why, job, needs_arguments=needs_arguments)
+        found = Orphan(
+            job.id, kind, task.name, task_id, why, job, needs_arguments=needs_arguments, account=self._account
+        )
         return self._without_record(found, task, now) if record is None else found
 
     def _without_record(self, found: Orphan, task: FramelaneTask, now: float) -> Orphan | None:
@@ -295,14 +301,22 @@ def is_gone(client: FramelaneClient, record: Record) -> bool:
 
 
 def find(app: Celery, *, is_old_too: bool = False) -> Orphans:
-    """Go through all jobs of the workspace and all that waits: a read for each hundred jobs, and one for each doubt.
+    """Go through all jobs of each account and all that waits: a read for each hundred jobs, and one for each doubt.
 
     Raises: SettingsError; what `Search.step` raises.
     """
-    search, client = Search(app, is_old_too=is_old_too), client_of(app)
-    while search.step(client):
-        pass
-    return search.found
+    jobs: dict[str, Orphan] = {}
+    gone: list[Record] = []
+    listed = 0
+    for account in accounts_of(app):
+        search, client = Search(app, account, is_old_too=is_old_too), client_of(app, account)
+        while search.step(client):
+            pass
+        for job in search.found.jobs:
+            jobs.setdefault(job.id, job)  # two keys may be of one workspace
+        gone += search.found.gone
+        listed += search.found.listed
+    return Orphans(list(jobs.values()), gone, listed)
 
 
 def read(app: Celery, job_id: str) -> Orphan:
@@ -310,8 +324,8 @@ def read(app: Celery, job_id: str) -> Orphan:
 
     Raises: NoSuchOrphan, which says why it is none; ApiError, TransportError, RoomError.
     """
-    search = Search(app, is_old_too=True)
-    job, kind = _read_job(client_of(app), job_id)
+    account, job, kind = _read_job(app, job_id)
+    search = Search(app, account, is_old_too=True)
     now = search.room.holds()[1]
     found = search.judged(job, kind, now)
     if found is None:
@@ -319,14 +333,15 @@ def read(app: Celery, job_id: str) -> Orphan:
     return found
 
 
-def _read_job(client: FramelaneClient, job_id: str) -> tuple[Job, JobKind]:
-    """Read a job of which only the id is known: most ids tell the kind."""
+def _read_job(app: Celery, job_id: str) -> tuple[str, Job, JobKind]:
+    """Read a job of which only the id is known, whoever's it is: most ids tell the kind."""
     kinds: tuple[JobKind, ...] = ("task", "render") if job_id.startswith("task_") else ("render", "task")
-    for kind in kinds:
-        try:
-            return client.get_job(kind, job_id), kind
-        except (NotFound, ValueError):  # ValueError: no id at all
-            continue
+    for account in accounts_of(app):
+        for kind in kinds:
+            try:
+                return account, client_of(app, account).get_job(kind, job_id), kind
+            except (NotFound, ValueError):  # ValueError: no id at all
+                continue
     raise NoSuchOrphan(f"{job_id!r}: the API knows no such job")
 
 
@@ -340,7 +355,14 @@ def _why_not(app: Celery, room: Room, job: Job, now: float) -> str:
     return f"its task {task_id} " + (f"is {record.until}" if record is not None else "is over")
 
 
-def client_of(app: Celery) -> FramelaneClient:
+def accounts_of(app: Celery) -> list[str]:
+    """Those that can be asked: the top level may have no key, where each task names an account."""
+    settings = settings_of(app)
+    return [name for name in settings.account_names if not settings.accounts or settings.of(name).api_key is not None]
+
+
+def client_of(app: Celery, account: str) -> FramelaneClient:
+    """Raises: SettingsError, if there is no such account, or it has no key."""
     from framelane_celery.client import shared_client  # requests is imported only where HTTP is spoken
 
-    return shared_client(settings_of(app))
+    return shared_client(settings_of(app).of(account))

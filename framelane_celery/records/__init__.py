@@ -15,8 +15,17 @@ from framelane_celery.records.failures import (
     restore,
     start_replay,
 )
-from framelane_celery.records.record import KEY_LIFE_S, WAITING, Ending, JobKind, Outcome, Record, Until
-from framelane_celery.records.shelf import FORMAT, ForeignRecord, dump_state, load_record
+from framelane_celery.records.record import (
+    KEY_LIFE_S,
+    WAITING,
+    Ending,
+    JobKind,
+    Outcome,
+    Record,
+    Until,
+    look_lane,
+)
+from framelane_celery.records.shelf import FORMAT, NEWEST, ForeignRecord, dump_state, load_record
 from framelane_celery.records.transitions import (
     HINT_AHEAD_S,
     accept,
@@ -51,6 +60,7 @@ __all__ = [
     "FORMAT",
     "HINT_AHEAD_S",
     "KEY_LIFE_S",
+    "NEWEST",
     "WAITING",
     "Ending",
     "ForeignRecord",
@@ -76,6 +86,7 @@ __all__ = [
     "is_lost",
     "join_hold",
     "load_record",
+    "look_lane",
     "looked",
     "lose",
     "misdelivered",

@@ -142,12 +142,20 @@ def _hold(record: Record, now: float, max_s: float | None, **changes: Any) -> Re
 
 
 def join_hold(
-    record: Record, *, step: int, kind: JobKind, failure: dict[str, Any], max_s: float, now: float
+    record: Record,
+    *,
+    step: int,
+    kind: JobKind,
+    failure: dict[str, Any],
+    max_s: float,
+    now: float,
+    bucket: str | None = None,
 ) -> Record | None:
-    """The account is on hold: wait with the others, without a POST. At most ``max_s``."""
+    """The account is on hold: wait with the others, without a POST. At most ``max_s``. ``bucket`` as in `begin`."""
     if record.until != "start" or record.step != step or record.ending or record.outcome:
         return None
-    return _hold(replace(record, failure=failure), now, max_s, job_kind=record.job_kind or kind)
+    held = replace(record, failure=failure, bucket=bucket)
+    return _hold(held, now, max_s, job_kind=record.job_kind or kind)
 
 
 def release(record: Record, *, now: float) -> Record | None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 from uuid import NAMESPACE_URL, uuid5
 
+from framelane_celery.accounts import DEFAULT
+
 Until = Literal["start", "slot", "job", "instant", "release", "running", "replacing", "dead", "done"]
 JobKind = Literal["render", "task", "import"]
 Ending = Literal["revoked", "expired"]
@@ -39,7 +41,7 @@ class Record:
     step: int = 0
     version: int = 0
     due_at: float | None = None
-    account: str = "default"
+    account: str = DEFAULT
     queue: str | None = None  # that it was called with; None: its task's own
     trace: dict[str, Any] | None = None  # where it was called, for `monitoring.tracing`
     created_at: float = 0.0
@@ -60,6 +62,7 @@ class Record:
     first_post_at: float | None = None
     pauses: int = 0
     queued_at: float | None = None
+    bucket: str | None = None  # whose slots it queues for, if its account has a limit of its own
     head_start_s: float = 0.0  # in the queue of slots, for its Celery priority
     job_id: str | None = None
     job_kind: JobKind | None = None
@@ -91,9 +94,9 @@ class Record:
         if self.ending or self.until not in ("job", "slot", "release"):
             return "clock"
         if self.until == "job":
-            return "look"
+            return look_lane(self.account)
         paced_as = "task" if self.job_kind == "import" else self.job_kind or "render"  # no page limits imports
-        return f"slot:{paced_as}" if self.until == "slot" else f"hold:{self.account}"
+        return f"slot:{self.bucket or paced_as}" if self.until == "slot" else f"hold:{self.account}"
 
     @property
     def is_over(self) -> bool:
@@ -118,3 +121,8 @@ class Record:
     def idempotency_key(self, namespace: str) -> str:
         """The key of this attempt: the same for every POST of it, in whatever process."""
         return str(uuid5(NAMESPACE_URL, json.dumps(["framelane", namespace, self.key_id or self.id, self.key])))
+
+
+def look_lane(account: str) -> str:
+    """The lane of an account's looks: a list shows the jobs of its key's workspace only."""
+    return "look" if account == DEFAULT else f"look:{account}"

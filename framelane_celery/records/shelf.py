@@ -6,16 +6,23 @@ import json
 from dataclasses import fields
 from typing import Final
 
+from framelane_celery.accounts import DEFAULT
 from framelane_celery.errors import FramelaneError
 from framelane_celery.records.record import Record, Until
 
 FORMAT: Final = 1
-"""Version of the record's own shape. A record with a newer one is left alone, never dropped.
+"""Version of the record's own shape. A record with a newer one than NEWEST is left alone, never dropped.
 
 A new field needs no new format if an older version may carry it along unread, through whatever transition: it does. A
 new meaning of a field, or a new value of `until`, does need one. A release reads a new format before another, later
 one writes it (docs/deploys.md): so workers of two releases in a row always read each other's records.
 """
+
+OF_ACCOUNTS: Final = 2
+"""That of a record of a named account: a release that knows no accounts would submit it with the wrong key."""
+
+NEWEST: Final = 2
+"""The newest that this version reads."""
 
 
 class ForeignRecord(FramelaneError):
@@ -32,7 +39,8 @@ _DEFAULTS = {f.name: f.default for f in fields(Record)}
 def dump_state(record: Record) -> str:
     """The part of a record that changes often, as JSON text; the id, texts and columns are stored beside it."""
     state = {name: value for name in _STATE if (value := getattr(record, name)) != _DEFAULTS[name]}
-    return json.dumps({"format": FORMAT, **(record.unread or {}), **state}, separators=(",", ":"))
+    written_as = FORMAT if record.account == DEFAULT else max(FORMAT, OF_ACCOUNTS)
+    return json.dumps({"format": written_as, **(record.unread or {}), **state}, separators=(",", ":"))
 
 
 def load_record(
@@ -44,7 +52,7 @@ def load_record(
     """
     try:
         stored = json.loads(state)
-        if int(stored.pop("format")) > FORMAT:
+        if int(stored.pop("format")) > NEWEST:
             raise ForeignRecord(f"record {id} was written by a newer framelane_celery: upgrade this worker")
         unread = {name: stored.pop(name) for name in stored.keys() - _NAMES}
         stored["history"] = tuple(stored.get("history", ()))

@@ -54,11 +54,23 @@ def resend_delay_s(resends: int, first_s: float) -> float:
     return min(RESEND_MAX_S, first_s * 2.0 ** min(resends, 12))
 
 
-def begin(record: Record, *, step: int, run_id: str, node: str | None, now: float, lease_s: float) -> Record | None:
-    """A worker takes the record: only the message of this very step does, and only once."""
+def begin(
+    record: Record,
+    *,
+    step: int,
+    run_id: str,
+    node: str | None,
+    now: float,
+    lease_s: float,
+    bucket: str | None = None,
+) -> Record | None:
+    """A worker takes the record: only the message of this very step does, and only once.
+
+    ``bucket``: of the slots that it takes or queues for, if its account has a limit of its own.
+    """
     if record.until != "start" or record.step != step or record.ending:
         return None
-    return move_to(record, "running", now + lease_s, run_id=run_id, run_node=node, begun=True)
+    return move_to(record, "running", now + lease_s, run_id=run_id, run_node=node, begun=True, bucket=bucket)
 
 
 def is_expired(record: Record, now: float) -> bool:
@@ -66,11 +78,12 @@ def is_expired(record: Record, now: float) -> bool:
     return not record.begun and record.expires_at is not None and now > record.expires_at
 
 
-def queue(record: Record, *, step: int, kind: JobKind, now: float) -> Record | None:
-    """No slot is free: join the queue, or go back to the old place in it."""
+def queue(record: Record, *, step: int, kind: JobKind, now: float, bucket: str | None = None) -> Record | None:
+    """No slot is free: join the queue, or go back to the old place in it. ``bucket`` as in `begin`."""
     if record.until != "start" or record.step != step or record.ending:
         return None
-    return to_slot(record, record.queued_at if record.queued_at is not None else now, job_kind=kind)
+    place = record.queued_at if record.queued_at is not None else now
+    return to_slot(record, place, job_kind=kind, bucket=bucket)
 
 
 def to_slot(record: Record, place: float, **changes: Any) -> Record:
@@ -232,17 +245,27 @@ def revoke(record: Record, *, reason: Ending, now: float) -> Record | None:
 
 
 def redo(
-    record: Record, *, run_id: str | None, task: str, call: str, digest: str, due_at: float, at_once: bool
+    record: Record,
+    *,
+    run_id: str | None,
+    task: str,
+    call: str,
+    digest: str,
+    due_at: float,
+    at_once: bool,
+    account: str | None = None,
 ) -> Record | None:
     """The running run published itself again (``retry()``), or what replaces it arrived (``replace()``).
 
-    A retry is the same piece of work: it keeps its bytes, its job and its outcome. A replacement is another one.
+    A retry is the same piece of work: it keeps its account, its bytes, its job and its outcome. A replacement is
+    another one; its ``account`` is the one that it names, else the same.
     """
     until: Until = "start" if at_once else "instant"
     if record.until == "replacing":
         fresh = Record(id=record.id, task=task, call=call, digest=digest)
         anew = {name: getattr(fresh, name) for name in _OF_AN_ATTEMPT}
         anew |= {"attempt": record.attempt + 1, "budget_from": record.attempt + 1, "key": record.key + 1}
+        anew["account"] = account or record.account
         return move_to(record, until, due_at, task=task, call=call, digest=digest, run_id=None, **anew)
     if run_id is None or not is_run(record, run_id):
         return None

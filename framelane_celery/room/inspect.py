@@ -5,11 +5,12 @@ A store is opened beside the room, on connections of its own, so that a short ti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from framelane_celery.errors import SettingsError
+from framelane_celery.records import look_lane
 from framelane_celery.room import Room, _transport_options
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ LATE_S: Final = 60.0
 """A record that is due for longer is overdue: a watcher moves what is due four times a second."""
 
 LANES: Final = ("clock", "look", "dead:new", "dead")
+"""What a `RoomState` tells of; "look" stands for the looks of all accounts."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,23 @@ class Lane(NamedTuple):
     overdue: int = 0
     first_due_at: float | None = None
 
+    def plus(self, other: Lane) -> Lane:
+        first = min((at for at in (self.first_due_at, other.first_due_at) if at is not None), default=None)
+        return Lane(self.records + other.records, self.overdue + other.overdue, first)
+
+
+def lanes_in(accounts: Sequence[str]) -> dict[str, str]:
+    """The room's own lanes that are counted, and as which of LANES."""
+    return {lane: lane for lane in LANES} | {look_lane(account): "look" for account in accounts}
+
+
+def summed(found: Iterable[tuple[str, Lane]]) -> dict[str, Lane]:
+    """Lanes by their names in LANES: all of them."""
+    lanes = {lane: Lane() for lane in LANES}
+    for name, lane in found:
+        lanes[name] = lanes[name].plus(lane)
+    return lanes
+
 
 @dataclass(frozen=True)
 class RoomState:
@@ -109,8 +128,17 @@ def options_of(app: Celery) -> dict[str, Any]:
     return _transport_options(app)
 
 
-def open_store(url: str, namespace: str, *, options: Mapping[str, Any] | None = None, timeout_s: float = 3.0) -> Store:
+def open_store(
+    url: str,
+    namespace: str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    timeout_s: float = 3.0,
+    accounts: Sequence[str] = (),
+) -> Store:
     """Open a store for questions. A broker's or a result backend's URL will do too. Nothing is connected yet.
+
+    ``accounts``: those, beside the default one, whose looks its state tells too.
 
     Raises: SettingsError, if its driver is not installed or no store is behind such a URL.
     """
@@ -120,9 +148,9 @@ def open_store(url: str, namespace: str, *, options: Mapping[str, Any] | None = 
     if scheme in REDIS_SCHEMES:
         from framelane_celery.room.inspect_redis import RedisStore
 
-        return RedisStore(url, namespace, options or {}, timeout_s)
+        return RedisStore(url, namespace, options or {}, timeout_s, accounts)
     if scheme.partition("+")[0] in ("sqlite", "postgresql"):
         from framelane_celery.room.inspect_sql import SqlStore
 
-        return SqlStore(url, namespace, timeout_s)
+        return SqlStore(url, namespace, timeout_s, accounts)
     raise SettingsError("neither Redis nor PostgreSQL nor SQLite")

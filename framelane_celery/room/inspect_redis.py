@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from redis.exceptions import ResponseError
 
-from framelane_celery.room.inspect import LANES, LATE_S, Lane, RedisFacts, RoomState
+from framelane_celery.room.inspect import LATE_S, Lane, RedisFacts, RoomState, lanes_in, summed
 from framelane_celery.room.redis import RedisRoom
 
 _SEPARATOR: Final = "\x06\x16"
@@ -20,9 +20,11 @@ _PRIORITIES: Final = (0, 3, 6, 9)
 class RedisStore:
     """See `framelane_celery.room.inspect.Store`."""
 
-    def __init__(self, url: str, namespace: str, options: Mapping[str, Any], timeout_s: float) -> None:
+    def __init__(
+        self, url: str, namespace: str, options: Mapping[str, Any], timeout_s: float, accounts: Sequence[str] = ()
+    ) -> None:
         self.room = RedisRoom.from_url(_plain(url), namespace, options)
-        self._options = options
+        self._options, self._lanes = options, lanes_in(accounts)
         self._client, self._key, self._reaching = self.room._client, self.room._key, self.room._reaching
         timeouts = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
         self._client.connection_pool.connection_kwargs.update(timeouts)
@@ -68,15 +70,15 @@ class RedisStore:
             now = seconds + micros / 1e6
             pipe = self._client.pipeline(transaction=False)
             pipe.hmget(self._key("lead"), ["owner", "until"])
-            for lane in LANES:
+            for lane in self._lanes:
                 pipe.zcard(self._key("lane", lane))
                 pipe.zcount(self._key("lane", lane), "-inf", f"({now - LATE_S!r}")
                 pipe.zrange(self._key("lane", lane), 0, 0, withscores=True)
             (owner, ends_at), *answers = pipe.execute()
-        lanes = {
-            lane: Lane(count, overdue, first[0][1] if first else None)
-            for lane, count, overdue, first in zip(LANES, answers[0::3], answers[1::3], answers[2::3], strict=True)
-        }
+        told = zip(self._lanes.values(), answers[0::3], answers[1::3], answers[2::3], strict=True)
+        lanes = summed(
+            (name, Lane(count, overdue, first[0][1] if first else None)) for name, count, overdue, first in told
+        )
         leads = owner is not None and float(ends_at or 0) > now
         return RoomState(now, owner.decode() if leads else None, lanes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,14 +13,14 @@ from sqlalchemy.exc import ArgumentError
 
 from framelane_celery.errors import RoomError, SettingsError
 from framelane_celery.room.database import Database, metadata, records, room
-from framelane_celery.room.inspect import LANES, LATE_S, Lane, RoomState, SqlFacts
+from framelane_celery.room.inspect import LATE_S, Lane, RoomState, SqlFacts, lanes_in, summed
 from framelane_celery.room.sql import SqlRoom
 
 
 class SqlStore:
     """See `framelane_celery.room.inspect.Store`. Makes no table, and no file."""
 
-    def __init__(self, url: str, namespace: str, timeout_s: float) -> None:
+    def __init__(self, url: str, namespace: str, timeout_s: float, accounts: Sequence[str] = ()) -> None:
         try:
             parsed = make_url(url)
         except ArgumentError:
@@ -30,7 +31,7 @@ class SqlStore:
             parsed = parsed.update_query_dict({"connect_timeout": str(max(2, round(timeout_s)))})
         self._database = Database.from_url(parsed.render_as_string(hide_password=False))
         self.room = SqlRoom(self._database, namespace)
-        self._namespace = namespace
+        self._namespace, self._lanes = namespace, lanes_in(accounts)
 
     def facts(self) -> SqlFacts:
         with self._database._reaching(), self._reader() as connection:
@@ -78,9 +79,9 @@ class SqlStore:
             leader = connection.execute(lead).first()
             overdue = sa.func.count().filter(records.c.lane_at < now - LATE_S)
             query = sa.select(records.c.lane, sa.func.count(), overdue, sa.func.min(records.c.lane_at))
-            query = query.where(records.c.namespace == self._namespace, records.c.lane.in_(LANES))
+            query = query.where(records.c.namespace == self._namespace, records.c.lane.in_(list(self._lanes)))
             rows = connection.execute(query.group_by(records.c.lane)).all()
-        lanes = {lane: Lane() for lane in LANES} | {row[0]: Lane(*row[1:]) for row in rows}
+        lanes = summed((self._lanes[row[0]], Lane(*row[1:])) for row in rows)
         leads = leader is not None and leader.value != "" and leader.expires_at > now
         return RoomState(now, leader.value if leader is not None and leads else None, lanes)
 

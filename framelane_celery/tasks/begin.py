@@ -16,6 +16,7 @@ from framelane_celery.queues import head_start_s
 from framelane_celery.records import ForeignRecord, Record
 from framelane_celery.room import SlotClaim, move, stored
 from framelane_celery.routing import Hold
+from framelane_celery.tasks.choice import chosen_by_message
 from framelane_celery.tasks.routes import decide
 
 if TYPE_CHECKING:
@@ -47,8 +48,17 @@ def begin(run: WorkerRun) -> tuple[Record, float]:
         record, now = _read(run, step)
         if record is not None and record.step == step and records.is_expired(record, now):
             _leave_to_end(run, record, "expired")
+        is_known = record is None or record.account in run.settings.account_names
+        if record is not None and record.step == step and not (record.outcome or is_known):
+            _leave_to_others(run, record)
         begun = record and records.begin(
-            record, step=step, run_id=run.run_id, node=request.hostname, now=now, lease_s=run.settings.lease_s
+            record,
+            step=step,
+            run_id=run.run_id,
+            node=request.hostname,
+            now=now,
+            lease_s=run.settings.lease_s,
+            bucket=_own_bucket(run, record),
         )
         if record is None or begun is None:
             state = "is gone" if record is None else f"is at {record.step}, until {record.until}"
@@ -80,10 +90,36 @@ def _leave_to_end(run: WorkerRun, record: Record, reason: records.Ending) -> NoR
     drop(run.task, run.request, reason)
 
 
+_told: set[str] = set()
+
+
+def _leave_to_others(run: WorkerRun, record: Record) -> NoReturn:
+    """Its account is named by no settings here: perhaps by those of another worker, or soon. Nothing is lost."""
+    if record.account not in _told:
+        _told.add(record.account)
+        say(
+            logger.warning,
+            record,
+            "framelane['accounts'] names no account %r (any more): its tasks wait until it does",
+            record.account,
+        )
+    move(run.room, record.id, lambda old, now: records.misdelivered(old, step=record.step, now=now))
+    drop(run.task, run.request, f"account {record.account} is not in the settings", Waits)
+
+
+def _own_bucket(run: WorkerRun, record: Record) -> str | None:
+    """Of the slots of its account, if it has a limit of its own."""
+    kind = record.job_kind or run.task.job_kind
+    if kind is None:
+        return None
+    bucket = run.settings.bucket(record.account, kind)
+    return bucket if ":" in bucket else None
+
+
 def _join_queue(run: WorkerRun, record: Record) -> NoReturn:
     """No submit slot is free: the watcher wakes the queue in order."""
-    kind = run.task.job_kind or "render"
-    move(run.room, record.id, lambda old, now: records.queue(old, step=record.step, kind=kind, now=now))
+    join = partial(records.queue, step=record.step, kind=run.task.job_kind or "render", bucket=_own_bucket(run, record))
+    move(run.room, record.id, lambda old, now: join(old, now=now))
     drop(run.task, run.request, "no submit slot is free: queued", Waits)
 
 
@@ -100,6 +136,7 @@ def _join_hold(run: WorkerRun, record: Record) -> None:
         kind=run.task.job_kind or "render",
         failure={"code": hold.code, "message": hold.reason},
         max_s=max_s or run.settings.hold_max_s,
+        bucket=_own_bucket(run, record),
     )
     move(run.room, record.id, lambda old, now: join(old, now=now))
     drop(run.task, run.request, f"account {record.account} is on hold: {hold.code}", Waits)
@@ -125,6 +162,7 @@ def new_record(task: RecordedTask, request: Context, now: float) -> Record:
         task=task.name,
         call=call.to_text(),
         digest=wakeups.digest_of(call),
+        account=chosen_by_message(task, request, call.args, call.kwargs),
         queue=call.options.get("queue"),
         trace=tracing.carrier(),
         due_at=now + task.settings.resend_after_s,
@@ -138,6 +176,9 @@ def _slot_claim(run: WorkerRun, record: Record) -> SlotClaim | None:
     settings, kind = run.settings, record.job_kind or run.task.job_kind
     if record.outcome or record.job_id or kind is None:
         return None
-    kind = "task" if kind == "import" else kind  # as `Record.lane` has it
-    limit = settings.renders_per_minute if kind == "render" else settings.media_tasks_per_minute
-    return SlotClaim(kind, limit, from_queue=record.queued_at is not None, account=record.account)
+    return SlotClaim(
+        settings.bucket(record.account, kind),
+        settings.per_minute(record.account, kind),
+        from_queue=record.queued_at is not None,
+        account=record.account,
+    )

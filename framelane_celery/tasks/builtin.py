@@ -13,7 +13,6 @@ from framelane_celery.errors import InvalidArguments
 from framelane_celery.models import (
     GazeRedirectRequest,
     ImportRequest,
-    Job,
     JobRequest,
     RemoveBackgroundRequest,
     RenderRequest,
@@ -21,7 +20,7 @@ from framelane_celery.models import (
     TranscribeRequest,
     parse_request,
 )
-from framelane_celery.settings import settings_of
+from framelane_celery.tasks.choice import is_job
 from framelane_celery.tasks.task import FramelaneTask
 
 
@@ -40,7 +39,7 @@ class BuiltinTask(FramelaneTask):
         given = dict(self._signature.bind(*args, **kwargs).arguments)
         fields = given.pop("fields", {})
         request = next(iter(given.values()), None)  # by position or by its name
-        if not (isinstance(request, Mapping) and is_job(request)):
+        if not is_job(request):
             self.request_of(request, fields)
 
     def request_of(self, request: Any, fields: Mapping[str, Any]) -> JobRequest:
@@ -48,8 +47,8 @@ class BuiltinTask(FramelaneTask):
 
         Raises: InvalidArguments, naming the field; what the client raises, if a job's fresh link has to be fetched.
         """
-        if isinstance(request, Mapping) and is_job(request):
-            request = {self.source_field: self._fresh_url(request)}
+        if is_job(request):
+            request = {self.source_field: self._source_url(request)}
         elif isinstance(request, str):
             request = {self.source_field: request}
         elif isinstance(request, JobRequest):
@@ -60,21 +59,14 @@ class BuiltinTask(FramelaneTask):
             )
         return parse_request(self.request_class, {**(request or {}), **fields})
 
-    def _fresh_url(self, job: Mapping[str, Any]) -> str:
+    def _source_url(self, job: Mapping[str, Any]) -> str:
         if self.source_field not in self.request_class.model_fields:
             raise InvalidArguments(
                 f"{self.name}: got a finished job in place of a composition. Make a task of your own between them that "
                 "takes the job and returns a RenderRequest with its link",
                 None,
             )
-        from framelane_celery.client import shared_client  # requests is imported only where HTTP is spoken
-
-        known = Job.model_validate(job)
-        if known.kind == "import":  # its copy has a lasting address, and no other
-            return (known.output and known.output.url) or ""
-        return shared_client(settings_of(self.app, needs_room=False)).download_url(
-            "render" if known.kind == "render" else "task", known.id
-        )
+        return self.fresh_url(job)
 
 
 class RenderTask(BuiltinTask):
@@ -113,11 +105,6 @@ class GazeRedirectTask(MediaTask):
 class SuperResolutionTask(MediaTask):
     abstract = True
     request_class = SuperResolutionRequest
-
-
-def is_job(value: Mapping[str, Any]) -> bool:
-    """Whether a dict is a job as a previous step returned it, rather than a request."""
-    return "id" in value and "status" in value and "kind" in value
 
 
 @shared_task(name="framelane.render", base=RenderTask, bind=True)

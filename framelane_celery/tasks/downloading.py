@@ -14,9 +14,9 @@ from celery import shared_task
 from framelane_celery.errors import InternalError, InvalidArguments, RateLimited, TransportError
 from framelane_celery.models import Job
 from framelane_celery.pacing import pause_s
-from framelane_celery.settings import settings_of
-from framelane_celery.tasks.builtin import is_job
+from framelane_celery.tasks.choice import is_job
 from framelane_celery.tasks.guarded import GuardedTask
+from framelane_celery.tasks.jobs import client_of_job
 
 if TYPE_CHECKING:
     from framelane_celery.client import FramelaneClient
@@ -47,7 +47,7 @@ class DownloadTask(GuardedTask):
 
     def job_of(self, given: object) -> Job:
         """Raises: InvalidArguments, for what is no job with an artefact."""
-        if not (isinstance(given, Mapping) and is_job(given)):
+        if not is_job(given):
             raise InvalidArguments(f"{self.name}: job must be a finished job, such as the step before returns", "job")
         job = Job.model_validate(given)
         if job.kind == "import":
@@ -63,10 +63,8 @@ def download(self: DownloadTask, job: Any = None, path: str = "", storage: str |
     """
     self.check_target(path, storage)
     known = self.job_of(job)
-    from framelane_celery.client import shared_client  # requests is imported only where HTTP is spoken
-
+    client = client_of_job(self.app, known)
     try:
-        client = shared_client(settings_of(self.app, needs_room=False))
         written, size = _store(client, known, path, storage) if storage else (path, _write(client, known, path))
     except (TransportError, InternalError, RateLimited) as error:
         wait_s = pause_s(getattr(error, "retry_after_s", None), self.request.retries, chance=random.random())

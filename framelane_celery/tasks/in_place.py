@@ -16,7 +16,8 @@ from framelane_celery.errors import JobTimedOut, SettingsError
 from framelane_celery.models import Job
 from framelane_celery.records import JobKind, Outcome, Record
 from framelane_celery.settings import settings_of
-from framelane_celery.tasks.jobs import error_of, job_metadata, request_model
+from framelane_celery.tasks.choice import chosen_by_message
+from framelane_celery.tasks.jobs import error_of, job_metadata, owned, request_model
 
 if TYPE_CHECKING:
     from framelane_celery.settings import FramelaneSettings
@@ -29,9 +30,11 @@ WAIT_S = 25
 def run_in_place(task: FramelaneTask, body: Callable[[], Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Submit what the body returns and wait for the job.
 
-    Raises: SettingsError for the live host (a test must not pay); ApiError, TransportError, JobError.
+    Raises: SettingsError for the live host (a test must not pay), or an unknown account; ApiError, TransportError,
+            JobError.
     """
-    settings = settings_of(task.app, needs_room=False)
+    account = chosen_by_message(task, task.request, args, kwargs)
+    settings = settings_of(task.app, needs_room=False).of(account)
     _refuse_live(settings, task.name)
     task_id = task.request.id or str(uuid4())
     model = request_model(task.name, body())
@@ -40,7 +43,7 @@ def run_in_place(task: FramelaneTask, body: Callable[[], Any], args: Sequence[An
     job = client.submit(model.path, model.body(metadata=job_metadata(task.name, task_id)), key).job
     job = _look_to_the_end(client, model.kind, job, task.deadline_s or settings.deadline_s)
     if job.is_completed:
-        return task.completed(job, *args, **kwargs)
+        return task.completed(owned(job, account), *args, **kwargs)
     outcome: Outcome = "cancelled" if job.is_cancelled else "failed"
     raise error_of(
         Record(id=task_id, task=task.name, call="", digest="", outcome=outcome, job_id=job.id, job=job.to_json())

@@ -33,7 +33,7 @@ from framelane_celery.records import JobKind, Outcome, Record
 from framelane_celery.room import SpendClaim, stored
 from framelane_celery.routing import Hold
 from framelane_celery.tasks.begin import TriesAgain, Waits, drop
-from framelane_celery.tasks.jobs import error_of, failure_of_refusal, job_metadata, request_model
+from framelane_celery.tasks.jobs import error_of, failure_of_refusal, job_metadata, owned, request_model
 from framelane_celery.tasks.routes import decide
 from framelane_celery.tasks.run import WorkerRun
 from framelane_celery.tasks.tail import show_no_result
@@ -72,7 +72,7 @@ class JobRun(WorkerRun):
     def client(self) -> FramelaneClient:
         from framelane_celery.client import shared_client  # requests is imported only where HTTP is spoken
 
-        return shared_client(self.settings)
+        return shared_client(self.settings.of(self.record.account))
 
     @property
     def _kind(self) -> JobKind:
@@ -121,7 +121,7 @@ class JobRun(WorkerRun):
             self._spend(claim, prepare)
 
     def _spend_claim(self, model: JobRequest) -> SpendClaim | None:
-        guard = self.settings.spend_guard
+        guard = self.settings.of(self.record.account).spend_guard
         if not guard.counts:
             return None
         seconds = model.estimated_output_s() if isinstance(model, RenderRequest) else None
@@ -208,7 +208,7 @@ class JobRun(WorkerRun):
             self._fail(error)
         wait_s = pacing.pause_s(getattr(error, "retry_after_s", None), self.record.pauses, chance=random.random())
         if isinstance(error, RateLimited):
-            self.room.brake(self._kind, wait_s)
+            self.room.brake(self.settings.bucket(self.record.account, self._kind), wait_s)
         say(logger.info, self.record, "submitted again in %.1f s: %s", wait_s, error)
         is_answered = isinstance(error, RateLimited) and not self._unanswered
         self._move(lambda old, now: records.pause(old, run_id=self.run_id, at=now + wait_s, is_answered=is_answered))
@@ -277,7 +277,8 @@ class JobRun(WorkerRun):
         result = None
         if outcome == "completed":
             with self.user_code():
-                result = self.task.completed(Job.model_validate(record.job), *args, **kwargs)
+                job = owned(Job.model_validate(record.job), record.account)
+                result = self.task.completed(job, *args, **kwargs)
         if record.lost_runs and self.has_stored_success():
             self.cut_tail()
         self.ask_lease()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from framelane_celery.accounts import DEFAULT
 from framelane_celery.errors import (
     ApiError,
     FramelaneError,
@@ -12,12 +13,19 @@ from framelane_celery.errors import (
     JobCancelled,
     JobFailed,
     JobTimedOut,
+    SettingsError,
     clean_text,
     code_of,
     error_for,
 )
-from framelane_celery.models import JobRequest
+from framelane_celery.models import Job, JobRequest
 from framelane_celery.records import Outcome, Record
+from framelane_celery.settings import settings_of
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from framelane_celery.client import FramelaneClient
 
 
 def request_model(task_name: str, returned: Any) -> JobRequest:
@@ -39,6 +47,36 @@ def request_model(task_name: str, returned: Any) -> JobRequest:
 def job_metadata(task_name: str, task_id: str) -> dict[str, str]:
     """What is added to the job's metadata: it comes back with every read, and finds an orphan's owner."""
     return {"celery_task_id": task_id, "celery_task": task_name}
+
+
+def owned(job: Job, account: str) -> Job:
+    """The job as its task hands it on: with its account's name, so that later steps ask with the right key."""
+    return job.model_copy(update={"framelane_account": None if account == DEFAULT else account})
+
+
+def client_of_job(app: Celery, job: Job) -> FramelaneClient:
+    """The client that has a job's key, whatever account the step runs on.
+
+    Raises: InvalidArguments, if the settings name its account no more.
+    """
+    from framelane_celery.client import shared_client  # requests is imported only where HTTP is spoken
+
+    try:
+        settings = settings_of(app, needs_room=False).of(job.framelane_account or DEFAULT)
+    except SettingsError as error:
+        raise InvalidArguments(f"job {job.id}: {error}", None) from error
+    return shared_client(settings)
+
+
+def fresh_url(app: Celery, job: Mapping[str, Any] | Job) -> str:
+    """A finished job's artefact under a link that was signed just now. An import has a lasting address, and no other.
+
+    Raises: InvalidArguments, if the settings name its account no more; ApiError, TransportError.
+    """
+    known = Job.model_validate(job)
+    if known.kind == "import":
+        return (known.output and known.output.url) or ""
+    return client_of_job(app, known).download_url("render" if known.kind == "render" else "task", known.id)
 
 
 _OWN_MESSAGES: Mapping[str, str] = {

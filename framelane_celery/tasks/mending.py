@@ -16,7 +16,7 @@ from celery.exceptions import Ignore, Reject, TaskRevokedError
 
 from framelane_celery import wakeups
 from framelane_celery.monitoring import PROGRESS, say
-from framelane_celery.tasks.jobs import error_of
+from framelane_celery.tasks.jobs import error_of, owned
 
 if TYPE_CHECKING:
     from celery.app.task import Context
@@ -69,7 +69,8 @@ def _end_of(
     if record.outcome == "completed" and record.job_id is not None:
         from framelane_celery.client import shared_client  # requests is imported only where HTTP is spoken
 
-        job = shared_client(task.settings).get_job(record.job_kind or "render", record.job_id)
+        client = shared_client(task.settings.of(record.account))
+        job = owned(client.get_job(record.job_kind or "render", record.job_id), record.account)
         try:
             return states.SUCCESS, task.completed(job, *args, **kwargs)
         except (Ignore, Reject):

@@ -18,6 +18,7 @@ from kombu.exceptions import OperationalError
 from pydantic import BaseModel
 
 from framelane_celery import records, wakeups
+from framelane_celery.accounts import DEFAULT
 from framelane_celery.errors import DuplicateTask, FramelaneError
 from framelane_celery.models import JobRequest
 from framelane_celery.monitoring import say, told, tracing
@@ -25,12 +26,16 @@ from framelane_celery.queues import head_start_s
 from framelane_celery.records import JobKind, Record
 from framelane_celery.room import Room, move, room_of
 from framelane_celery.settings import FramelaneSettings, settings_of
+from framelane_celery.tasks.choice import OPTION, chosen
+from framelane_celery.tasks.jobs import fresh_url
 from framelane_celery.tasks.mending import mend
 from framelane_celery.tasks.run import WorkerRun, run_of
 
 if TYPE_CHECKING:
     from celery import Celery
     from celery.result import AsyncResult
+
+    from framelane_celery.models import Job
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +65,9 @@ class RecordedTask(Task):
     """"render" or "task": whose limit per minute a submission counts against; None: nothing is submitted."""
     routes: ClassVar[Sequence[Mapping[str, Any]]] = ()
     """Rules of its own for what becomes of a failure, before the settings': see `framelane_celery.routing`."""
+    framelane_account: ClassVar[str | None] = None
+    """The account that it runs on, unless a call names one (``.set(framelane_account="eu")``). None: that of the
+    finished job that it gets, else "default"."""
 
     # --- what a kind of task is made of ----------------------------------------------------------------------------
 
@@ -74,6 +82,13 @@ class RecordedTask(Task):
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise InvalidArguments for what is surely wrong: called in the caller, before anything is written."""
 
+    def fresh_url(self, job: Job | Mapping[str, Any]) -> str:
+        """A link to a finished job's artefact, signed just now: asked for with the key of the job's own account.
+
+        Raises: InvalidArguments, if the settings name its account no more; ApiError, TransportError.
+        """
+        return fresh_url(self.app, job)
+
     # --- the call ------------------------------------------------------------------------------------------------
 
     def apply_async(
@@ -87,19 +102,25 @@ class RecordedTask(Task):
         shadow: str | None = None,
         **options: Any,
     ) -> AsyncResult:
-        """Write the record, then publish the task. Takes what Celery's own ``apply_async`` takes.
+        """Write the record, then publish the task. Takes what Celery's own ``apply_async`` takes, and
+        ``framelane_account``.
 
         The same ``task_id`` again is the same piece of work: with the same arguments nothing new happens.
 
-        Raises: InvalidArguments, DuplicateTask, RoomError; inside a running task none of them, since the error would
-        be that task's.
+        Raises: InvalidArguments, DuplicateTask, RoomError, SettingsError (no such account); inside a running task none
+        of them, since the error would be that task's.
         """
         args, kwargs = _plain(args or ()), _plain(kwargs or {})
+        account = chosen(self, options, args, kwargs)
+        options.pop(OPTION, None)
         if self.app.conf.task_always_eager:
+            options["headers"] = wakeups.header_for(0, options.get("headers"), account)
             return super().apply_async(args, kwargs, task_id, producer, link, link_error, shadow, **options)
         parent = self.app.current_worker_task
         if parent is None:
             self.check_call(args, kwargs)
+            if account is not None:
+                self.settings.of(account)
         task_id = task_id or uuid()
         shadow = shadow or self.shadow_name(args, kwargs, options)
         options = {**own_options(self), **options, "link": link, "link_error": link_error, "shadow": shadow}
@@ -108,7 +129,8 @@ class RecordedTask(Task):
         options = {**wakeups.shown(args, kwargs), **options}
         self._add_origin(options, task_id, parent)
         call = wakeups.call_of(self, args, kwargs, options)
-        result = self._write_and_publish(task_id, call, options, producer, parent) or self.AsyncResult(task_id)
+        written = self._write_and_publish(task_id, call, options, producer, parent, account)
+        result = written or self.AsyncResult(task_id)
         result.ignored = options.get("ignore_result")
         if parent is not None and options.get("add_to_parent", True):
             parent.add_trail(result)
@@ -130,7 +152,13 @@ class RecordedTask(Task):
                 options.setdefault("priority", (parent.request.delivery_info or {}).get("priority"))
 
     def _write_and_publish(
-        self, task_id: str, call: wakeups.Call, options: Mapping[str, Any], producer: Any, parent: Task | None
+        self,
+        task_id: str,
+        call: wakeups.Call,
+        options: Mapping[str, Any],
+        producer: Any,
+        parent: Task | None,
+        account: str | None,
     ) -> AsyncResult | None:
         settings = self.settings
         now = time.time()
@@ -141,6 +169,7 @@ class RecordedTask(Task):
             task=self.name,
             call=call.to_text(),
             digest=wakeups.digest_of(call),
+            account=account or DEFAULT,
             queue=call.options.get("queue"),
             trace=tracing.carrier(),
             until="start" if at_once else "instant",
@@ -150,7 +179,7 @@ class RecordedTask(Task):
             expires_at=wakeups.instant_of(self.app, options.get("expires")),
         )
         try:
-            to_publish = self._put(room_of(self.app, settings), record, parent, at_once=at_once)
+            to_publish = self._put(room_of(self.app, settings), record, parent, account, at_once=at_once)
         except FramelaneError as error:
             if parent is None:
                 raise
@@ -160,7 +189,9 @@ class RecordedTask(Task):
             return None
         return self._publish(to_publish, call, {**options, "producer": producer}, in_task=parent is not None)
 
-    def _put(self, room: Room, record: Record, parent: Task | None, *, at_once: bool) -> Record | None:
+    def _put(
+        self, room: Room, record: Record, parent: Task | None, account: str | None, *, at_once: bool
+    ) -> Record | None:
         """Write the record once. What is returned has to be published; None: nothing new happens."""
         there = room.create(record)
         if there is None:
@@ -179,13 +210,14 @@ class RecordedTask(Task):
                     digest=record.digest,
                     due_at=cast(float, record.due_at),
                     at_once=at_once,
+                    account=account,
                 ),
             )
             return redone if at_once else None
-        if there.digest != record.digest:
+        if (there.digest, there.account) != (record.digest, record.account):
+            other = "with other arguments" if there.digest != record.digest else f"on account {there.account}"
             message = (
-                f"task id {record.id!r} is taken by {there.task} with other arguments: "
-                "use another task_id for another piece of work"
+                f"task id {record.id!r} is taken by {there.task} {other}: use another task_id for another piece of work"
             )
             if parent is None:
                 raise DuplicateTask(message, record.id)
@@ -211,7 +243,9 @@ class RecordedTask(Task):
         """A signature that says it is one of ours: the worker that publishes it as a chain's next task may not know
         the task, and neither may the one that gets it (`framelane_celery.watching.unknown`)."""
         made = super().signature(args, *starargs, **starkwargs)
-        made.options["headers"] = wakeups.header_for(0, made.options.get("headers"))
+        headers = made.options.get("headers")
+        account = wakeups.account_in(headers) or self.framelane_account
+        made.options["headers"] = wakeups.header_for(0, headers, account)
         return made
 
     subtask = signature
@@ -229,9 +263,17 @@ class RecordedTask(Task):
             raise FramelaneError("delay_on_commit needs a Celery app in a Django project (DJANGO_SETTINGS_MODULE)")
         args, kwargs = _plain(args or ()), _plain(kwargs or {})
         self.check_call(args, kwargs)
+        if (account := chosen(self, options, args, kwargs)) is not None:
+            settings_of(self.app, needs_room=False).of(account)
         task_id = options.setdefault("task_id", uuid())
         on_commit(self, args, kwargs, **options)
         return self.AsyncResult(task_id)
+
+    def apply(self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
+        """Run in place, on the account that ``framelane_account`` names."""
+        if named := options.pop(OPTION, None):
+            options["headers"] = wakeups.header_for(0, options.get("headers"), named)
+        return super().apply(args, kwargs, *more, **options)
 
     # --- the run -------------------------------------------------------------------------------------------------
 

@@ -32,12 +32,13 @@ def decide(app: Celery, settings: FramelaneSettings, record: Record, code: str, 
     """What becomes of a record's failure, with the names of queues filled in."""
     task = app.tasks.get(record.task)
     kind = record.job_kind or str(getattr(task, "job_kind", None) or "render")
+    guard = settings.laid_over.get(record.account, settings).spend_guard  # its account may be named no more
     decision = routing.decide(
         routes_of(app, settings, record.task),
         Failure(code, kind, record.task, record.account),
         attempts=record.attempts_made,
         chance=random.random(),
-        max_attempts=settings.spend_guard.max_attempts if record.has_arguments else 1,
+        max_attempts=guard.max_attempts if record.has_arguments else 1,
         may_hold=may_hold and record.has_arguments,
     )
     if isinstance(decision, Retry):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from functools import partial
 from itertools import islice
@@ -68,8 +69,9 @@ def ask_every_s(hold: Hold) -> float | None:
 class Holds:
     """One watcher's view of them."""
 
-    def __init__(self, watcher: Watcher, pool: LookPool) -> None:
-        self._watcher, self._pool = watcher, pool
+    def __init__(self, watcher: Watcher, pools: Mapping[str, LookPool]) -> None:
+        """``pools`` by account: each calls with its account's key."""
+        self._watcher, self._pools = watcher, pools
         self._kept_at = 0.0
         self._asked: dict[tuple[str, float], float] = {}
 
@@ -88,11 +90,11 @@ class Holds:
                     self._watcher.room.drop_hold(hold.account)
             elif hold.ends_at is not None and now >= hold.ends_at:
                 self._release(hold, "it has ended")
-            else:
+            elif hold.account in self._pools:  # else the settings name it no more: it is left alone
                 self._ask(hold)
                 self._give_up_old(hold.account)
-        if not any(hold.account == "default" for hold in holds):  # held by who read a hold that was gone by then
-            self._move_out("default")
+        for account in self._pools.keys() - {hold.account for hold in holds}:
+            self._move_out(account)  # held by who read a hold that was gone by then
         self._kept_at = time.monotonic()
 
     def _release(self, hold: Hold, why: str) -> None:
@@ -113,7 +115,7 @@ class Holds:
         every_s, key = ask_every_s(hold), (hold.account, hold.since)
         if every_s is not None and time.monotonic() - self._asked.get(key, -every_s) >= every_s:
             self._asked[key] = time.monotonic()
-            self._pool.call(partial(self._read_usage, hold))
+            self._pools[hold.account].call(partial(self._read_usage, hold))
 
     def _read_usage(self, hold: Hold, client: FramelaneClient) -> None:
         usage = None

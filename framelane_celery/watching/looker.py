@@ -15,13 +15,14 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from framelane_celery.accounts import DEFAULT
 from framelane_celery.client import FramelaneClient
 from framelane_celery.counting import count, timed
 from framelane_celery.errors import ApiError, FramelaneError, InternalError, NotFound, RateLimited, RoomError
 from framelane_celery.models import Job
 from framelane_celery.monitoring import about
 from framelane_celery.orphans import GONE_AFTER_S
-from framelane_celery.records import JobKind, Record
+from framelane_celery.records import JobKind, Record, look_lane
 from framelane_celery.room import Ends, Place
 from framelane_celery.watching import looks
 from framelane_celery.watching.plan import Look, Plan, Turn, Watched
@@ -59,10 +60,13 @@ class Seen(NamedTuple):
 
 
 class Looker:
-    """One watcher's looks."""
+    """One watcher's looks at the jobs of one account."""
 
-    def __init__(self, watcher: Watcher, scribe: Scribe, pool: LookPool, desk: Desk) -> None:
+    def __init__(self, watcher: Watcher, scribe: Scribe, pool: LookPool, desk: Desk, account: str = DEFAULT) -> None:
         self._watcher, self._scribe, self._pool, self._desk = watcher, scribe, pool, desk
+        self._settings, self._lane = watcher.settings.of(account), look_lane(account)
+        self._whose = "" if account == DEFAULT else f" of account {account}"
+        self._at_once_s = 1.0 / len(watcher.settings.account_names)
         self._lock = threading.Lock()
         self._fed_at = self._told_at = 0.0
         self._ends: dict[str, Ends] = {}
@@ -70,13 +74,22 @@ class Looker:
 
     def begin_anew(self) -> None:
         """This watcher has taken the lead: all that wait for a job are taken over, page by page."""
-        settings = self._watcher.settings
+        settings = self._settings
         with self._lock:
             self._plan = Plan(
                 settings.reads_per_minute, settings.long_polls, report_after_s=self._scribe.result_life_s() / 3
             )
             self._plan.is_complete = False
-        self._adopting: Iterator[Record] | None = self._watcher.room.scan("look", lean=True)
+        self._adopting: Iterator[Record] | None = self._watcher.room.scan(self._lane, lean=True)
+
+    def __len__(self) -> int:
+        """How many jobs are looked at."""
+        return len(self._plan)
+
+    def pace(self, reads_per_minute: int) -> None:
+        """How many reads a minute it may make from now on."""
+        with self._lock:
+            self._plan.pace(reads_per_minute)
 
     def keep(self) -> None:
         """Take what is due in the room, and have looked at what the plan says. Runs in the clock's thread."""
@@ -85,8 +98,8 @@ class Looker:
         if now - self._fed_at >= (FEED_HINTED_S if is_hinted else FEED_S):
             self._fed_at = now
             # Adopting comes first, since no sweep starts before: a page of the feed is enough meanwhile.
-            self._feed(now + (1.0 if self._adopting is None else 0.1))
-            self._adopt(time.monotonic() + 1.0)
+            self._feed(now + self._at_once_s * (1.0 if self._adopting is None else 0.1))
+            self._adopt(time.monotonic() + self._at_once_s)
         self.send()
         if now - self._told_at > TELL_ENDS_S:
             self._told_at = now
@@ -102,14 +115,14 @@ class Looker:
         return FEED_HINTED_S if len(self._plan) else FEED_S
 
     def _feed(self, stop_at: float) -> None:
-        """Runs for a second at most: leases and the lead have to be renewed meanwhile."""
+        """Runs for a second at most, all accounts together: leases and the lead have to be renewed meanwhile."""
         room, token = self._watcher.room, self._watcher.token
         while token is not None:
-            page, now = room.due("look", PAGE, lean=True)
+            page, now = room.due(self._lane, PAGE, lean=True)
             self._watcher.set_clock(now)
             with self._lock:
                 places = [Place(record.id, record.version, self._plan.feed(record, now)) for record in page]
-            room.put_off("look", places, token)
+            room.put_off(self._lane, places, token)
             if len(page) < PAGE or time.monotonic() > stop_at:
                 return
             self.send()
@@ -125,7 +138,7 @@ class Looker:
                 if not page:
                     self._adopting = None
         except RoomError:
-            self._adopting = self._watcher.room.scan("look", lean=True)
+            self._adopting = self._watcher.room.scan(self._lane, lean=True)
             raise
 
     def send(self) -> None:
@@ -134,7 +147,7 @@ class Looker:
             plan, orders = self._plan, self._plan.next(self._watcher.now())
             notes, plan.notes = plan.notes, []
         for note in notes:
-            logger.warning("%s", note)
+            logger.warning("%s%s", note, self._whose)
         for order in orders:
             make = self._turn if isinstance(order, Turn) else self._look
             self._pool.call(partial(make, plan, order))  # type: ignore[arg-type]
@@ -169,7 +182,12 @@ class Looker:
             jobs, cursor = page.data, None if page.is_last else page.next_cursor
         except FramelaneError as error:
             is_lost = _is_refused(error)
-            logger.log(logging.WARNING if is_lost else logging.INFO, "the list of jobs could not be read: %s", error)
+            logger.log(
+                logging.WARNING if is_lost else logging.INFO,
+                "the list of jobs%s could not be read: %s",
+                self._whose,
+                error,
+            )
         count("looks", "list", namespace=self._watcher.room.namespace)
         with self._lock:
             news = plan.turned(turn, self._watcher.now(), jobs, cursor, is_lost=is_lost)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -34,6 +35,9 @@ SWEEP_LEAST_S: Final = 0.3
 SWEEP_MOST_S: Final = 60.0
 SWEEPS_MOST: Final = 60
 """Sweeps over the list in the life of one job, at most; three times as many in a short one."""
+
+LEAST_SHARE: Final = 12
+"""Reads a minute of an account that looks at nothing: enough for its first job, and for its search for orphans."""
 
 PAGE_SIZE: Final = 100
 """Jobs per page that are asked for: the console asks for as many (framelane_api.md §7)."""
@@ -95,6 +99,18 @@ def sweep_every_s(count: int, pages: int, reads_per_minute: int, *, usual_s: flo
 def _slower(trust: float) -> float:
     """While hints tell of most ends, looks are the safety net only: up to ten times slower."""
     return 1 + 9 * max(0.0, (trust - 0.8) / 0.2)
+
+
+def shares(counts: Mapping[str, int], per_minute: int) -> dict[str, int]:
+    """A budget of reads that several have together, by how many jobs each looks at: the same for all, but that nobody
+    gets more than a read a second for each of its jobs, as long as another one can do with it."""
+    left, found = per_minute, dict[str, int]()
+    for place, (name, count) in enumerate(sorted(counts.items(), key=lambda item: item[1])):
+        others = len(counts) - place
+        wished = left if others == 1 else min(left // others, max(LEAST_SHARE, count * 60))
+        found[name] = max(1, wished)
+        left -= found[name]
+    return found
 
 
 def after_trouble_s(failures: int) -> float:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, NamedTuple
 
 from framelane_celery.models import Job
@@ -145,6 +145,12 @@ class Plan:
 
     def __len__(self) -> int:
         return len(self._table)
+
+    def pace(self, reads_per_minute: int) -> None:
+        """How many reads a minute it may order from now on."""
+        if reads_per_minute != self._per_minute:
+            self._per_minute = reads_per_minute
+            self._budget = replace(self._budget, per_minute=reads_per_minute)
 
     # --- what the room says --------------------------------------------------------------------------------------
 

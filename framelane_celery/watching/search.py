@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from framelane_celery import orphans
+from framelane_celery.accounts import DEFAULT
 from framelane_celery.errors import ApiError, FramelaneError, InternalError, RateLimited
 
 if TYPE_CHECKING:
@@ -30,10 +31,11 @@ _TROUBLE_MAX: Final = 10
 
 
 class OrphanSearch:
-    """One watcher's. `keep` runs in the clock's thread, the reads in the pool's, one at a time."""
+    """One watcher's, in one account's workspace. `keep` runs in the clock's thread, the reads in the pool's, one at a
+    time."""
 
-    def __init__(self, watcher: Watcher, looker: Looker, pool: LookPool) -> None:
-        self._watcher, self._looker, self._pool = watcher, looker, pool
+    def __init__(self, watcher: Watcher, looker: Looker, pool: LookPool, account: str = DEFAULT) -> None:
+        self._watcher, self._looker, self._pool, self._account = watcher, looker, pool, account
         self._is_out = False
         self._told: set[str | None] = set()
         self.begin_anew()
@@ -51,7 +53,7 @@ class OrphanSearch:
             return
         self._is_out, self._next_at = True, now + 60 / (self._watcher.settings.reads_per_minute * SHARE)
         if self._round is None:
-            self._round = orphans.Search(self._watcher.app)
+            self._round = orphans.Search(self._watcher.app, self._account)
         round_ = self._round
         self._pool.call(lambda client: self._step(round_, client))
 
@@ -66,7 +68,12 @@ class OrphanSearch:
             self._trouble += 1
             is_refused = isinstance(error, ApiError) and not isinstance(error, (RateLimited, InternalError))
             is_over = is_refused or self._trouble >= _TROUBLE_MAX
-            logger.log(logging.WARNING if is_over else logging.INFO, "orphans cannot be searched for: %s", error)
+            logger.log(
+                logging.WARNING if is_over else logging.INFO,
+                "orphans of account %s cannot be searched for: %s",
+                self._account,
+                error,
+            )
         finally:
             if is_over and round_ is self._round:
                 self._round, self._trouble = None, 0

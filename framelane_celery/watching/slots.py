@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from framelane_celery import records
+from framelane_celery.accounts import DEFAULT
 from framelane_celery.records import ForeignRecord, JobKind
 
 if TYPE_CHECKING:
@@ -18,20 +19,24 @@ AHEAD: Final = 20
 
 
 class SlotQueue:
-    """The queue of one kind of job, whose limit per minute is its own (framelane_api.md §12)."""
+    """The queue of one kind of job, whose limit per minute is its own (framelane_api.md §12).
 
-    def __init__(self, watcher: Watcher, kind: JobKind, per_minute: int) -> None:
-        self._watcher, self._kind, self._per_minute = watcher, kind, per_minute
+    ``queue``: its name, that of the bucket itself unless an account had a limit of its own and has none any more.
+    """
+
+    def __init__(self, watcher: Watcher, bucket: str, per_minute: int, queue: str | None = None) -> None:
+        self._watcher, self._bucket, self._per_minute = watcher, bucket, per_minute
+        self._lane = f"slot:{queue or bucket}"
         self._woken: deque[tuple[str, int, float]] = deque()
 
     def let_in(self) -> None:
         """Wake the first ones, as many as there are slots, unless enough are on their way."""
-        room, lane = self._watcher.room, f"slot:{self._kind}"
+        room, lane = self._watcher.room, self._lane
         if not room.waiting(lane):
             self._woken.clear()
             return
         self._woken = deque(woken for woken in self._woken if self._is_on_its_way(*woken))
-        free = min(room.slots_free(self._kind, self._per_minute), AHEAD) - len(self._woken)
+        free = min(room.slots_free(self._bucket, self._per_minute), AHEAD) - len(self._woken)
         if free <= 0:
             return
         page, _ = room.due(lane, free)
@@ -39,7 +44,8 @@ class SlotQueue:
             wake = partial(records.wake, resend_after_s=self._watcher.settings.resend_after_s)
             moved = self._watcher.move(record.id, lambda old, now, wake=wake: wake(old, now=now))  # type: ignore[misc]
             if moved is not None:
-                self._woken.append((moved.id, moved.step, time.monotonic()))
+                if moved.account in self._watcher.settings.account_names:  # else it takes no slot when it begins
+                    self._woken.append((moved.id, moved.step, time.monotonic()))
                 self._watcher.publish(moved)
 
     def _is_on_its_way(self, task_id: str, step: int, woken_at: float) -> bool:
@@ -51,3 +57,15 @@ class SlotQueue:
         except ForeignRecord:
             return False
         return record is not None and record.step == step
+
+
+def slot_queues(watcher: Watcher) -> list[SlotQueue]:
+    """All queues: of what accounts have together, and of each account."""
+    settings = watcher.settings
+    kinds: tuple[JobKind, ...] = ("render", "task")
+    queues = [SlotQueue(watcher, kind, settings.per_minute(DEFAULT, kind)) for kind in kinds]
+    for account in settings.accounts:
+        for kind in kinds:
+            bucket, per_minute = settings.bucket(account, kind), settings.per_minute(account, kind)
+            queues.append(SlotQueue(watcher, bucket, per_minute, f"{kind}:{account}"))
+    return queues

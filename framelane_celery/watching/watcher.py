@@ -1,7 +1,8 @@
 """The watcher: looks at jobs and the clock, moves records on, and sends wake-ups.
 
 Four kinds of threads, so that none waits for another's trouble. The *clock* (this worker's leases, revokes, the lead,
-due times, slots) talks to the room only. *Looks* are HTTP calls, in `pool`; `plan` says which, `looker` has them made.
+due times, slots) talks to the room only. *Looks* are HTTP calls, in `pool`; `plan` says which, `looker` has them made,
+for each account of its own (`workspace`).
 The *scribe* acts on what was seen: it moves records and writes results. The *post* talks to the broker: wake-ups and
 events.
 
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from framelane_celery import records, wakeups
-from framelane_celery.client import FramelaneClient, shared_client
+from framelane_celery.client import FramelaneClient
 from framelane_celery.errors import FramelaneError, RoomError
 from framelane_celery.monitoring import say
 from framelane_celery.queues import dead_letter_queue_of
@@ -28,16 +29,15 @@ from framelane_celery.records import ForeignRecord, Record
 from framelane_celery.room import Room, Transition, move
 from framelane_celery.settings import FramelaneSettings
 from framelane_celery.tasks.routes import lost
-from framelane_celery.watching import looks, scribe
+from framelane_celery.watching import scribe
 from framelane_celery.watching.desk import Desk
 from framelane_celery.watching.holds import Holds
 from framelane_celery.watching.keeper import Keeper
-from framelane_celery.watching.looker import Looker, cancel
-from framelane_celery.watching.pool import LookPool
+from framelane_celery.watching.looker import cancel
 from framelane_celery.watching.request import untold
 from framelane_celery.watching.revokes import Revokes
-from framelane_celery.watching.search import OrphanSearch
-from framelane_celery.watching.slots import SlotQueue
+from framelane_celery.watching.slots import slot_queues
+from framelane_celery.watching.workspace import Workspace, share_reads
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -79,22 +79,19 @@ class Watcher:
         self._resigned = not settings.watcher
         self._desk = Desk("framelane-scribe")
         self._post = Desk("framelane-post")
-        self._pool = LookPool(lambda: shared_client(settings), looks.READ_THREADS + settings.long_polls)
         self._scribe = scribe.Scribe(self)
-        self._looker = Looker(self, self._scribe, self._pool, self._desk)
+        self._workspaces = {
+            account: Workspace(self, self._scribe, self._desk, account) for account in settings.account_names
+        }
         self._clock_ahead_s = time.time() - time.monotonic()  # until the room has said
         self._ticked_at = 0.0
         self._renewed_at = 0.0
         self._purged_at = 0.0
         self._letters_at = 0.0
         self._revokes = Revokes(self, revokes)
-        self._holds = Holds(self, self._pool)
+        self._holds = Holds(self, {account: one.pool for account, one in self._workspaces.items()})
         self._keeper = Keeper(self, self._scribe, self._desk)
-        self._search = OrphanSearch(self, self._looker, self._pool)
-        self._slots = (
-            SlotQueue(self, "render", settings.renders_per_minute),
-            SlotQueue(self, "task", settings.media_tasks_per_minute),
-        )
+        self._slots = slot_queues(self)
 
     # --- its life ------------------------------------------------------------------------------------------------
 
@@ -116,7 +113,8 @@ class Watcher:
         self.hand_over()
         self._desk.stop()
         self._post.stop()
-        self._pool.stop()
+        for workspace in self._workspaces.values():
+            workspace.pool.stop()
 
     def _keep_time(self) -> None:
         trouble = 0
@@ -127,7 +125,7 @@ class Watcher:
                     self._ticked_at = time.monotonic()
                     self._tick()
                 if self.token is not None:
-                    self._looker.keep()
+                    self._look()
                 trouble = 0
             except RoomError as error:
                 trouble += 1
@@ -136,9 +134,16 @@ class Watcher:
             except Exception:  # the clock must not stop; one tick is lost, and told
                 trouble += 1
                 logger.exception("the watcher's clock stumbled")
-            pause_s = TICK_S if trouble or self.token is None else self._looker.pause_s()
+            pause_s = TICK_S
+            if not trouble and self.token is not None:
+                pause_s = min(workspace.looker.pause_s() for workspace in self._workspaces.values())
             self._wake.wait(min(pause_s * 2 ** min(trouble, 5), 5.0))
         self._resign()
+
+    def _look(self) -> None:
+        share_reads(self._workspaces, self.settings)
+        for workspace in self._workspaces.values():
+            workspace.looker.keep()
 
     def _resign(self) -> None:
         if self.token is None:
@@ -169,7 +174,8 @@ class Watcher:
         for slots in self._slots:
             slots.let_in()
         self._keeper.keep()
-        self._search.keep()
+        for workspace in self._workspaces.values():
+            workspace.search()
         if time.monotonic() - self._purged_at > PURGE_EVERY_S:
             self._purged_at = time.monotonic()
             self.room.purge()
@@ -188,8 +194,8 @@ class Watcher:
         self._revokes.forget()
         self._holds.forget()
         self._keeper.begin_anew()
-        self._looker.begin_anew()
-        self._search.begin_anew()
+        for workspace in self._workspaces.values():
+            workspace.begin_anew()
         logger.info("%s: %s", self.node, "another watcher leads" if token is None else f"watching, token {token}")
 
     def _tell_ends(self) -> None:
@@ -252,8 +258,9 @@ class Watcher:
     def _send_to_end(self, record: Record) -> None:
         """Have the job cancelled, if there is one and it shall be, and then the task ended."""
         end = partial(self._desk.put, partial(self._scribe.end, record))
-        if record.job_id is not None and self.settings.cancel_on_revoke:
-            self._pool.call(partial(_cancel_then, record, end))
+        workspace = self._workspaces.get(record.account)  # None: nobody has the key that could cancel it
+        if workspace is not None and record.job_id is not None and self.settings.cancel_on_revoke:
+            workspace.pool.call(partial(_cancel_then, record, end))
         else:
             end()
 

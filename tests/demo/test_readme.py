@@ -79,7 +79,7 @@ def test_the_settings_are_known_and_the_shown_values_are_the_defaults() -> None:
         by_default = settings_of(app)
         exec(SETTINGS, {"app": app})
         assert settings_of(app) == by_default
-        assert len(app.conf.framelane) == 13
+        assert len(app.conf.framelane) == 14
 
 
 def test_every_file_that_it_names_is_there() -> None:

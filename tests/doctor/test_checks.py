@@ -81,6 +81,14 @@ def settings(**changes: Any) -> Facts:
     return replace(HEALTHY, settings=replace(HEALTHY.settings, **changes))
 
 
+ACCEPTED = ApiFacts(200)
+
+
+def of_eu(api: ApiFacts | NotAsked = ACCEPTED, url: str = LIVE_URL, **changes: Any) -> Facts:
+    """With an account of that name."""
+    return replace(settings(accounts={"eu": url}, **changes), account_apis={"eu": api})
+
+
 def task(**changes: Any) -> Facts:
     return replace(HEALTHY, tasks=(TASK._replace(**changes),))
 
@@ -148,6 +156,11 @@ CASES: dict[str, tuple[Facts, str, str]] = {
     "api-silent": (replace(HEALTHY, api=AWAY), "warning", "not checked: ConnectionError"),
     "other-host": (settings(base_url="http://127.0.0.1:8765"), "warning", "not to the live host"),
     "clear-text": (settings(base_url="http://framelane.example"), "problem", "is not encrypted"),
+    "only-accounts-have-keys": (of_eu(has_key=False), "warning", "account default has none"),
+    "account-refused": (of_eu(ApiFacts(401, "401: invalid")), "problem", "account eu: the API refuses the key (401)"),
+    "account-away": (of_eu(AWAY), "warning", "account eu: not checked: ConnectionError"),
+    "account-elsewhere": (of_eu(url="http://eu.example"), "problem", "account eu: http://eu.example is not encrypted"),
+    "account-removed": (room(left_alone={"us": 7}), "problem", "7 of account us are left alone"),
     "no-task": (replace(HEALTHY, tasks=()), "warning", "the app has no Framelane task"),
     "early-acks": (task(acks_late=False), "problem", "acks_late is off on shop.promo"),
     "lost-with-worker": (task(reject_on_worker_lost=False), "problem", "reject_on_worker_lost is off on shop.promo"),
@@ -276,7 +289,7 @@ def test_each_finding_is_there_when_it_should_and_only_then(facts: Facts, level:
     found = [finding for finding in run(facts) if what in finding.what]
     assert [finding.level for finding in found] == [level]
     assert all(finding.why for finding in found)
-    assert all(finding.change or finding.what.startswith("not checked") for finding in found)
+    assert all(finding.change or "not checked" in finding.what for finding in found)
     assert not [finding for finding in run(HEALTHY) if what in finding.what]
 
 

@@ -442,3 +442,22 @@ def test_what_programs_read(make_app: MakeApp, tell: Tell) -> None:
 
 def test_wrong_usage_is_exit_code_two(make_app: MakeApp, tell: Tell) -> None:
     assert tell(make_app(), "doctor", "--nonsense").exit_code == 2
+
+
+# --- accounts ----------------------------------------------------------------------------------------------------
+
+
+def test_each_accounts_key_is_tried_and_one_that_was_removed_is_told(
+    make_app: MakeApp, tell: Tell, tmp_path: Path
+) -> None:
+    accounts = {"eu": {"api_key": f"{KEY}_wrong"}, "us": {"api_key": KEY}}
+    app = make_app({"accounts": accounts})
+    room = open_room(f"sqlite:///{tmp_path}/room.db", app.main)
+    record = Record(id="x", task="framelane.render", call="{}", digest="d", created_at=1.0, due_at=time.time() + 60)
+    room.create(replace(record, account="us"))
+    room.create(replace(record, id="y", account="removed"))
+    room.close()
+    told = tell(app, "doctor", "--json")
+    levels = {what.partition(": ")[0]: level for level, what in told.findings("api key") if what.startswith("account")}
+    assert levels == {"account eu": "problem", "account us": "ok"}
+    assert any("1 of account removed are left alone" in what for _, what in told.findings("records"))

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from framelane_celery.records import Record
-from framelane_celery.room import SPENT_S, Hold, Room, SlotClaim, SpendClaim, stored
+from framelane_celery.room import SPENT_S, Hold, Place, Room, SlotClaim, SpendClaim, stored
+from framelane_celery.room.inspect import open_store
 from framelane_celery.room.rules import Spent, dump_hold, load_hold
 from tests.room.steps import Make, Open, in_parallel, put
 
@@ -296,3 +297,62 @@ def test_a_new_day_has_a_new_budget_and_the_old_one_is_forgotten(
         assert store.spent_lives_s(namespace) == []
         assert room.spent("eu:1") == (0, 0.0)
         assert len(room.holds()[0]) == 1
+
+
+# --- lanes, and slots of an account's own ---
+
+
+def test_each_account_has_a_lane_of_its_own_for_its_looks(room: Room, make_record: Make) -> None:
+    for account in ("default", "eu", "us"):
+        put(room, make_record(account, until="job", due_at=1.0, account=account, job_id=f"render_{account}"))
+    lanes = {lane: [one.id for one in room.due(lane, 9, lean=True)[0]] for lane in ("look", "look:eu", "look:us")}
+    assert lanes == {"look": ["default"], "look:eu": ["eu"], "look:us": ["us"]}
+    assert [one.account for one in room.scan("look:eu")] == ["eu"]
+    token = room.lead("w", 60)
+    assert token is not None
+    eu = room.read("eu")[0]
+    assert eu is not None
+    room.put_off("look:eu", [Place("eu", eu.version, 9e9)], token)
+    assert room.due("look:eu", 9)[0] == []
+    assert room.task_of("render_eu") == "eu"  # whatever the account: a webhook does not say whose it is
+    done = replace(eu, due_at=None, until="done", step=1)
+    assert room.save(eu, done) == "saved"
+    assert (room.waiting("look:eu"), room.waiting("look")) == (0, 1)
+
+
+def test_a_bucket_of_its_own_has_slots_a_queue_and_a_brake_of_its_own(room: Room, make_record: Make) -> None:
+    shared, own = SlotClaim("render", 1, from_queue=False), SlotClaim("render:eu", 1, from_queue=False, account="eu")
+    old = put(room, make_record())
+    assert room.save(old, old, claim=shared) == "saved"
+    old = stored(old, old)
+    assert room.save(old, old, claim=shared) == "no_slot"
+    assert room.save(old, old, claim=own) == "saved"
+    old = stored(old, old)
+    assert room.save(old, old, claim=own) == "no_slot"
+    queued = {"until": "slot", "due_at": 1.0, "queued_at": 1.0, "job_kind": "render", "account": "eu"}
+    put(room, make_record("queued", **queued, bucket="render:eu"))
+    assert [room.waiting(lane) for lane in ("slot:render", "slot:render:eu")] == [0, 1]
+    assert room.save(old, old, claim=own._replace(per_minute=9)) == "no_slot"  # who waits is first
+    assert room.save(old, old, claim=own._replace(per_minute=9, from_queue=True)) == "saved"
+    old = stored(old, old)
+    assert room.save(old, old, claim=shared._replace(per_minute=9)) == "saved"
+    room.brake("render:eu", 60)
+    assert (room.slots_free("render:eu", 9), room.slots_free("render", 9) > 0) == (0, True)
+
+
+def test_the_looks_of_all_accounts_are_told_together(room: Room, store: Any, namespace: str, make_record: Make) -> None:
+    now = room.read("x")[1]
+    for n, account in enumerate(("default", "eu", "eu", "us")):
+        put(room, make_record(f"{n}", until="job", due_at=now - 100 * n, account=account, job_id=f"render_{n}"))
+    for accounts, records, overdue, first in (((), 1, 0, 0), (("eu",), 3, 2, 2), (("eu", "us"), 4, 3, 3)):
+        asked = open_store(store.url, namespace, accounts=accounts)
+        look = asked.state().lanes["look"]
+        asked.close()
+        assert (look.records, look.overdue) == (records, overdue)
+        assert look.first_due_at == pytest.approx(now - 100 * first)
+
+
+def test_a_record_of_a_named_account_comes_back_as_it_went_in(room: Room, make_record: Make) -> None:
+    record = put(room, make_record(account="eu", until="job", due_at=1.0))
+    assert room.read(record.id)[0] == record
+    assert record.unread is None

@@ -101,6 +101,7 @@ def test_every_column_comes_back_as_it_went_in(room: Room, make_record: Make) ->
         first_post_at=0.1,
         pauses=1,
         queued_at=0.2,
+        bucket="render:eu",
         head_start_s=0.25,
         job_id="render_1",
         job_kind="render",

@@ -576,7 +576,7 @@ GARBAGE: dict[str, Any] = {
     "a call without a task": {**GOOD, "call": {"args": [], "kwargs": {}, "options": {}}},
     "a call with more": {**GOOD, "call": {**GOOD["call"], "more": 1}},
     "a state that is none": {**GOOD, "state": []},
-    "of a newer format": {**GOOD, "state": {**GOOD["state"], "format": 2}},
+    "of a newer format": {**GOOD, "state": {**GOOD["state"], "format": records.NEWEST + 1}},
     "of no format": {**GOOD, "state": {"task": "t", "digest": "d"}},
     "with a history that is none": {**GOOD, "state": {**GOOD["state"], "history": 7}},
     "with a letter that is none": {**GOOD, "state": {**GOOD["state"], "letter": "x"}},

@@ -43,6 +43,7 @@ def test_defaults():
         "api_key": None,
         "base_url": "https://api.framelane.io",
         "webhook_secrets": (),
+        "accounts": {},
         "namespace": "shop",
         "connect_timeout_s": 5,
         "read_timeout_s": 30,

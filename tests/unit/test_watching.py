@@ -154,7 +154,7 @@ def test_who_takes_over_begins_a_round_at_once(watcher: LeadingWatcher) -> None:
 
 def test_an_operators_release_is_not_undone_by_a_read_that_was_under_way(watcher: LeadingWatcher) -> None:
     calls: list[Any] = []
-    holds = Holds(watcher, SimpleNamespace(call=calls.append))  # type: ignore[arg-type]
+    holds = Holds(watcher, {"default": SimpleNamespace(call=calls.append)})  # type: ignore[arg-type]
     watcher.room.hold("default", "quota_exceeded", "spent")
     holds.keep()
     [read_usage] = calls
@@ -166,7 +166,7 @@ def test_an_operators_release_is_not_undone_by_a_read_that_was_under_way(watcher
 
 def test_a_watcher_with_nothing_in_flight_knows_the_rooms_clock(watcher: LeadingWatcher) -> None:
     """Else the end of a hold would be judged by a clock that counts from the machine's start."""
-    Holds(watcher, SimpleNamespace(call=lambda work: None)).keep()  # type: ignore[arg-type]
+    Holds(watcher, {"default": SimpleNamespace(call=lambda work: None)}).keep()  # type: ignore[arg-type]
     assert abs(watcher.clock_set_to - watcher.room.read("x")[1]) < 60
 
 
@@ -201,7 +201,7 @@ def test_a_look_over_which_the_scribe_stumbles_is_put_off(watcher: LeadingWatche
     broken = replace(record, call="no JSON")  # a retry has to read it, to know the queue
     assert watcher.room.save(record, broken) == "saved"
     job = Job.parse({"id": "render_1", "kind": "render", "status": "failed", "error": {"code": "internal"}})
-    looker, calls = leader._looker, list[Any]()
+    looker, calls = leader._workspaces["default"].looker, list[Any]()
     looker._pool = SimpleNamespace(call=calls.append)  # type: ignore[assignment]
     looker.keep()
     [look] = calls

@@ -9,9 +9,9 @@ from framelane_celery.records import shelf
 NEWER = ("-c", "2", "-I", "tests.worker.newer")
 """Options of such a worker."""
 
-FORMAT = shelf.FORMAT + 1
+FORMAT = shelf.NEWEST + 1
 
 ENVIRONMENT = {"TEST_FORMAT": str(FORMAT)}
 
 if "TEST_FORMAT" in os.environ:
-    shelf.FORMAT = int(os.environ["TEST_FORMAT"])  # type: ignore[misc]
+    shelf.FORMAT = shelf.NEWEST = int(os.environ["TEST_FORMAT"])  # type: ignore[misc]

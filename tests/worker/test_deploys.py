@@ -215,7 +215,7 @@ def test_what_is_not_ours_is_left_to_celery(make_stack: MakeStack, server: Frame
 @pytest.fixture
 def reads_newer(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Make this process, the caller, one of the newer version."""
-    return lambda: monkeypatch.setattr(shelf, "FORMAT", newer.FORMAT)
+    return lambda: monkeypatch.setattr(shelf, "NEWEST", newer.FORMAT)
 
 
 @on_both
