@@ -22,6 +22,7 @@ from framelane_celery.room import (
     Ends,
     Hold,
     Place,
+    Removed,
     Saved,
     SlotClaim,
     SpendClaim,
@@ -428,6 +429,9 @@ class SqlRoom:
         while count := self._write(partial(_execute, purge), is_alone=True):
             purged += count
         return purged
+
+    def remove(self) -> Removed:
+        return self._database.remove(self.namespace)
 
     def close(self) -> None:
         self._database.close()
