@@ -52,6 +52,8 @@ class Survey(NamedTuple):
     """How many of those had a POST that was never answered: a job may be there."""
     letters: int
     accounts: frozenset[str]
+    records: int
+    """All that could be read."""
     leader: str | None
     """The worker whose watcher leads; None: nothing is moved on now."""
 
@@ -136,11 +138,12 @@ def survey(app: Celery) -> Survey:
     """Count what the room holds. Raises: RoomError, SettingsError."""
     with closing(_store(app)) as store:
         if not store.exists():
-            return Survey({}, {}, 0, 0, frozenset(), None)
+            return Survey({}, {}, 0, 0, frozenset(), 0, None)
         in_flight, not_submitted = Counter[str](), Counter[str]()
-        letters = unanswered = 0
+        letters = unanswered = records = 0
         accounts = set()
         for record in store.room.scan(lean=True):
+            records += 1
             accounts.add(record.account)
             letters += record.is_letter
             if is_in_flight(record):
@@ -149,7 +152,7 @@ def survey(app: Celery) -> Survey:
                 not_submitted[record.until] += 1
                 unanswered += has_open_post(record)
         leader = store.state().leader
-    return Survey(in_flight, not_submitted, unanswered, letters, frozenset(accounts), leader)
+    return Survey(in_flight, not_submitted, unanswered, letters, frozenset(accounts), records, leader)
 
 
 def cancel(app: Celery) -> int:
@@ -209,7 +212,9 @@ def remove(
         _take_lead(store)
         try:
             if not discards:
-                _refuse_loss(survey(app), is_kept_elsewhere)
+                there = survey(app)
+                _refuse_loss(there, is_kept_elsewhere)
+                _refuse_unread(store.room.open_count() - there.records)
             return Removal(*_remove_queues(app, queues), store.room.remove())
         except FramelaneError:
             with suppress(RoomError):  # then it ends by itself
@@ -242,6 +247,14 @@ def _refuse_loss(there: Survey, is_kept_elsewhere: bool) -> None:
         raise NotDrained(
             f"{sum(there.not_submitted.values())} tasks were not submitted, and {there.letters} dead letters are here: "
             "--export FILE keeps them in a file, --discard loses them"
+        )
+
+
+def _refuse_unread(count: int) -> None:
+    if count > 0:
+        raise NotDrained(
+            f"{count} records are of another version of framelane_celery, which this one cannot read: drain with that "
+            "version; --discard loses them"
         )
 
 

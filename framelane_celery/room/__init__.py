@@ -165,6 +165,9 @@ class Room(Protocol):
         leaves the lane, or is given another place in it, while it is scanned. ``lean`` as in `due`.
         """
 
+    def open_count(self) -> int:
+        """How many records are not done, those of another format too, which `scan` passes over."""
+
     def task_of(self, job_id: str) -> str | None:
         """The task id whose record waits for this job: the place of hints."""
 

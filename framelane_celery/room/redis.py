@@ -196,6 +196,10 @@ class RedisRoom:
         with self._reaching():
             return int(self._client.zcard(self._key("lane", lane)))
 
+    def open_count(self) -> int:
+        with self._reaching():
+            return int(self._client.zcard(self._key("open")))
+
     def scan(self, lane: str | None = None, *, lean: bool = False) -> Iterator[Record]:
         key = self._key("open") if lane is None else self._key("lane", lane)
         last, score, seen = b"", b"", set[str]()

@@ -212,6 +212,11 @@ class SqlRoom:
         query = sa.select(sa.func.count()).where(records.c.namespace == self.namespace, records.c.lane == lane)
         return self._read(lambda connection: int(connection.execute(query).scalar_one()))
 
+    def open_count(self) -> int:
+        mine = sa.and_(records.c.namespace == self.namespace, records.c.until != "done", self._is_alive())
+        query = sa.select(sa.func.count()).where(mine)
+        return self._read(lambda connection: int(connection.execute(query).scalar_one()))
+
     def scan(self, lane: str | None = None, *, lean: bool = False) -> Iterator[Record]:
         if lane is None:
             order: sa.Column[Any] = records.c.created_at

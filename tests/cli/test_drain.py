@@ -204,6 +204,16 @@ def test_nothing_is_removed_that_would_be_lost(
         assert room.lead("w1@host/0002", 60) is not None  # a worker may go on at once
 
 
+def test_records_of_a_newer_version_are_not_removed_unread(shell: Shell, room: Room) -> None:
+    room.create(make_record("newer", "start", unread={"format": 99}))
+    for record in list(room.scan()):
+        room.forget(record)
+    why = "1 records are of another version of framelane_celery, which this one cannot read"
+    assert why in shell.run(*REMOVE, exits=1).stderr
+    assert room.open_count() == 1
+    assert shell.json(*REMOVE, "--discard")["removed"]["entries"] > 0
+
+
 def test_removal_asks(shell: Shell, room: Room) -> None:
     stderr = shell.run("drain", "--remove", "--discard", exits=2).stderr
     assert "Remove all of shop (4 dead letters, 5 in flight, 5 not submitted), for good?" in stderr

@@ -47,8 +47,9 @@ def test_it_takes_all_of_its_namespace_and_nothing_else(
     try:
         for one in (room, *others):
             fill(one, make_record)
+            assert one.open_count() == 2
         assert room.remove().entries > 5
-        assert list(room.scan()) == []
+        assert (list(room.scan()), room.open_count()) == ([], 0)
         assert room.read("done")[0] is None
         assert room.task_of("render_1") is None
         assert (room.holds()[0], room.ends(), room.counts()) == ([], {}, {})
@@ -94,6 +95,6 @@ def test_the_users_own_prefix_is_no_pattern(make_record: Make) -> None:
 
 def test_records_of_another_format_go_too(room: Room, make_record: Make) -> None:
     put(room, make_record("new", unread={"format": 99}))
-    assert list(room.scan()) == []
+    assert (list(room.scan()), room.open_count()) == ([], 1)
     assert room.remove().entries > 0
     assert room.create(Record("new", "framelane.render", "{}", "d")) is None
