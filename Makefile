@@ -7,6 +7,9 @@ VENV42  := .venv-django42
 VENV6   := .venv-django6
 BIN     := $(VENV)/bin
 BIN55   := $(VENV55)/bin
+# Where the wheel is installed, and the tests beside it, without the package's source: what they import is the wheel.
+WHEEL    := $(CURDIR)/build/wheel
+CHECKOUT := $(WHEEL)/checkout
 PIP     := -m pip install -qq --disable-pip-version-check
 # The pins hold everything, the build backend too, so the package itself is installed without looking anything up.
 OURSELF := $(PIP) --no-deps --no-build-isolation --editable .
@@ -17,7 +20,7 @@ NEWEST_PYTHON ?= $(firstword $(foreach name,$(NEWER_PYTHONS),$(shell $(name) -c 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-django test unit lint matrix django newest-django faults bench coverage servers pins clean
+.PHONY: help demo demo-django test unit lint matrix django newest-django faults bench coverage servers pins wheel kept clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -29,14 +32,22 @@ demo: $(VENV)/.demo ## run a real pipeline on this machine; needs nothing but Py
 demo-django: $(VENV)/.site ## run the Django example: site, worker, local server and Flower; needs nothing but Python
 	@$(BIN)/python examples/django_site/run.py $(OPTIONS)
 
-test: servers lint $(VENV55)/.test ## run every check; needs Redis, RabbitMQ and PostgreSQL, and says how to get them
-	@echo "== tests on Celery 5.7, and a subset on 5.5: two lanes side by side, since real workers mostly wait; then the faults"
-	@$(BIN)/python scripts/lanes.py \
-		"$(BIN)/python -m pytest -m 'not slow' tests/worker" \
-		"$(BIN)/python -m pytest -q -m 'not slow' --ignore tests/worker --ignore tests/faults --ignore tests/suite ;; \
-		 $(BIN55)/python -m pytest -m 'celery55 and not slow' --ignore tests/faults"
-	@$(BIN)/python -m pytest -m "not slow" tests/faults tests/suite
-	@$(BIN55)/python -m pytest -m "celery55 and not slow" tests/faults
+test: servers lint wheel ## run every check; needs Redis, RabbitMQ and PostgreSQL, and says how to get them
+	@echo "== tests of the wheel on Celery 5.7, and a subset on 5.5: two lanes side by side, since real workers mostly wait; then the faults"
+	@cd $(CHECKOUT) && $(WHEEL)/venv/bin/python scripts/lanes.py \
+		"$(WHEEL)/venv/bin/python -m pytest -m 'not slow' tests/worker" \
+		"$(WHEEL)/venv/bin/python -m pytest -q -m 'not slow' --ignore tests/worker --ignore tests/faults --ignore tests/suite ;; \
+		 $(WHEEL)/venv-celery55/bin/python -m pytest -m 'celery55 and not slow' --ignore tests/faults"
+	@cd $(CHECKOUT) && $(WHEEL)/venv/bin/python -m pytest -m "not slow" tests/faults tests/suite
+	@cd $(CHECKOUT) && $(WHEEL)/venv-celery55/bin/python -m pytest -m "celery55 and not slow" tests/faults
+
+wheel: $(VENV)/.test $(VENV55)/.test ## build the wheel and install it, and lay out the tests beside it without the package's source
+	@echo "== the wheel and the sdist"
+	@$(BIN)/python -m pytest -q tests/release/built.py
+	@$(BIN)/python scripts/wheel.py $(VENV) $(VENV55)
+
+kept: $(VENV)/.test ## take over names that changed on purpose (tasks, settings, metrics, …) into tests/kept/names.txt
+	@$(BIN)/python -m tests.kept
 
 unit: $(VENV)/.test ## run the unit tests only: seconds, no server
 	@$(BIN)/python -m pytest -q tests/unit

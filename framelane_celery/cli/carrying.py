@@ -58,7 +58,7 @@ def export(
     if file != "-" and Path(file).exists():
         output.ask(f"{file} exists. Write over it?", yes=yes)
     lines = (dead_letters.to_line(letter, room.namespace) for letter in _all_of(first, letters))
-    number = _write(file, lines)
+    number = write_lines(file, lines)
     if file == "-":
         output.warn(f"{count_of(number, 'letter')} exported.")
     elif is_json:
@@ -81,7 +81,7 @@ def _by_id(room: Room, ids: Iterable[str]) -> Iterator[Record]:
             yield dead_letters.find(room, letter_id)
 
 
-def _write(file: str, lines: Iterator[str]) -> int:
+def write_lines(file: str, lines: Iterator[str]) -> int:
     """Write lines; a file is there only once it is whole, and only its owner may read it."""
     if file == "-":
         return sum(_echo(line) for line in lines)

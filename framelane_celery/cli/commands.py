@@ -9,6 +9,7 @@ import click
 from framelane_celery.cli.accounts import estimate, hold, holds, release
 from framelane_celery.cli.dead import dead
 from framelane_celery.cli.doctor import doctor, health
+from framelane_celery.cli.draining import drain
 from framelane_celery.cli.ends import ends
 from framelane_celery.cli.metrics import metrics
 from framelane_celery.cli.orphans import orphans
@@ -18,7 +19,8 @@ from framelane_celery.cli.waiting import cancel, progress, waiting
 
 @click.group(cls=Commands, name="framelane")
 def framelane(**preload_options: Any) -> None:
-    """Framelane jobs: what waits, dead letters, holds. All ask the room, `orphans` the API too; none a broker."""
+    """Framelane jobs: what waits, dead letters, holds. All ask the room; `orphans` the API too; none a broker, but that
+    `drain --remove` removes our queues from it."""
 
 
 for _command in (
@@ -35,5 +37,6 @@ for _command in (
     doctor,
     health,
     metrics,
+    drain,
 ):
     framelane.add_command(_command)

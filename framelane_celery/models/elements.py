@@ -180,7 +180,7 @@ class ImageElement(_Picture):
     """A picture; see `above` for having it over a video. Source: docs.framelane.io/renders/examples/image."""
 
     type: Literal["image"] = "image"
-    id: Annotated[str, Field(min_length=1, description="What transitions name it by; required on an image.")]
+    id: str = Field(min_length=1, description="What transitions name it by; required on an image.")
     duration: Length
     source_url: Url
 

@@ -101,6 +101,16 @@ class Hold(NamedTuple):
         return self.released_at is None
 
 
+class Removed(NamedTuple):
+    """What was taken out of a store for good: see `Room.remove`."""
+
+    entries: int
+    """Keys of Redis, or rows."""
+    tables: tuple[str, ...] = ()
+    tables_kept: str | None = None
+    """Why the tables are still there; None: they are gone, or there are none."""
+
+
 class Room(Protocol):
     """What a store of records can do. Every method raises RoomError if the store is away."""
 
@@ -154,6 +164,9 @@ class Room(Protocol):
         With a lane: its records, due or not, first due first, each at most once. Nobody is skipped because another
         leaves the lane, or is given another place in it, while it is scanned. ``lean`` as in `due`.
         """
+
+    def open_count(self) -> int:
+        """How many records are not done, those of another format too, which `scan` passes over."""
 
     def task_of(self, job_id: str) -> str | None:
         """The task id whose record waits for this job: the place of hints."""
@@ -213,6 +226,10 @@ class Room(Protocol):
 
     def purge(self) -> int:
         """Forget what has outlived its life; how many. (A store that does so by itself answers 0.)"""
+
+    def remove(self) -> Removed:
+        """Take out all that the namespace has, for good, whatever state it is in; and SQL's tables, once no other
+        namespace has rows in them. Makes nothing, and may be repeated."""
 
     def close(self) -> None:
         """Let go of connections."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from typing import Any, Final, TypeVar
@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, Ope
 from sqlalchemy.schema import CreateIndex, CreateTable, DropTable
 
 from framelane_celery.errors import RoomError, SettingsError
+from framelane_celery.room import Removed
 
 _T = TypeVar("_T")
 
@@ -91,6 +92,44 @@ class Database:
         """Run a transaction; ``is_alone``: it is one statement, which is a transaction of its own."""
         with self._turn:
             return self._run(self._reader if is_alone and not self._is_sqlite else self._engine, work)
+
+    def remove(self, namespace: str) -> Removed:
+        """Delete a namespace's rows, and drop the tables if none of another one are in them. Makes no table.
+
+        Raises: RoomError.
+        """
+        with self._turn, self._reaching(), self._making:
+            with self._engine.begin() as connection:
+                there = [table for table in metadata.sorted_tables if sa.inspect(connection).has_table(table.name)]
+                self._take_time(connection)
+                mine = [sa.delete(table).where(table.c.namespace == namespace) for table in there]
+                rows = sum(connection.execute(delete).rowcount for delete in mine)
+            with self._engine.begin() as connection:
+                kept = self._why_kept(connection, there)
+                if kept is None:
+                    metadata.drop_all(connection, tables=there)
+                    self._is_made = False
+        tables = tuple(table.name for table in there) if kept is None else ()
+        return Removed(rows, tables, kept)
+
+    def _take_time(self, connection: Connection) -> None:
+        """A million rows take longer to delete than any other statement may take."""
+        if not self._is_sqlite:
+            connection.execute(sa.text("SET LOCAL statement_timeout = '10min'"))
+
+    def _why_kept(self, connection: Connection, there: Sequence[sa.Table]) -> str | None:
+        """Why tables must stay; None: nobody needs them, and nobody can write into them until the transaction ends."""
+        if there and not self._is_sqlite:
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('framelane_celery'))"))
+            names = ", ".join(table.name for table in there)
+            connection.execute(sa.text(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE"))
+        if any(connection.execute(sa.select(table.c.namespace).limit(1)).first() for table in there):
+            return "other namespaces have rows in them"
+        if there and sa.inspect(connection).has_table("django_migrations"):
+            made = sa.text("SELECT 1 FROM django_migrations WHERE app = 'framelane' LIMIT 1")
+            if connection.execute(made).first():
+                return "Django's migrations made them: manage.py migrate framelane zero"
+        return None
 
     def close(self) -> None:
         self._engine.dispose()

@@ -113,6 +113,9 @@ class Store(Protocol):
     def state(self) -> RoomState:
         """How the room's work goes. Raises RoomError too if no room was ever made there."""
 
+    def exists(self) -> bool:
+        """Whether a room was ever made there. (Redis needs nothing to be made.)"""
+
     def try_to_write(self) -> None:
         """Write something, and take it back. Raises RoomError, if that is refused."""
 

@@ -82,6 +82,9 @@ class RedisStore:
         leads = owner is not None and float(ends_at or 0) > now
         return RoomState(now, owner.decode() if leads else None, lanes)
 
+    def exists(self) -> bool:
+        return True
+
     def try_to_write(self) -> None:
         with self._reaching():
             self._client.set(self._key("doctor"), "1", ex=10)

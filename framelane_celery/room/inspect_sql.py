@@ -85,6 +85,12 @@ class SqlStore:
         leads = leader is not None and leader.value != "" and leader.expires_at > now
         return RoomState(now, leader.value if leader is not None and leads else None, lanes)
 
+    def exists(self) -> bool:
+        if self._file is not None and not self._file.exists():
+            return False
+        with self._database._reaching(), self._reader() as connection:
+            return len(self._missing(connection)) < len(metadata.tables)
+
     def try_to_write(self) -> None:
         """In a transaction that is rolled back."""
         with self._database._reaching(), self._database._engine.connect() as connection:

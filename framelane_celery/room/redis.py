@@ -20,6 +20,7 @@ Keys, all after ``<global_keyprefix>{framelane:<namespace>}:``
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ from framelane_celery.room import (
     Ends,
     Hold,
     Place,
+    Removed,
     Saved,
     SlotClaim,
     SpendClaim,
@@ -65,6 +67,9 @@ try:
     from redis.sentinel import Sentinel
 except ImportError as error:
     raise SettingsError("room_url: a room on Redis needs redis-py: pip install 'framelane-celery[redis]'") from error
+
+_GLOB: Final = re.compile(r"[\[\]*?^\\]")
+"""What means something to SCAN's MATCH, and may be in a global_keyprefix."""
 
 _TIMEOUT_S: Final = 5.0
 _PAGE: Final = 200
@@ -191,6 +196,10 @@ class RedisRoom:
         with self._reaching():
             return int(self._client.zcard(self._key("lane", lane)))
 
+    def open_count(self) -> int:
+        with self._reaching():
+            return int(self._client.zcard(self._key("open")))
+
     def scan(self, lane: str | None = None, *, lean: bool = False) -> Iterator[Record]:
         key = self._key("open") if lane is None else self._key("lane", lane)
         last, score, seen = b"", b"", set[str]()
@@ -315,6 +324,16 @@ class RedisRoom:
     def purge(self) -> int:
         """Nothing to do: Redis ends the lives by itself."""
         return 0
+
+    def remove(self) -> Removed:
+        removed, cursor = 0, 0
+        pattern = _GLOB.sub(r"\\\g<0>", self._prefix) + "*"
+        with self._reaching():
+            while True:
+                cursor, keys = self._client.scan(cursor, match=pattern, count=1000)
+                removed += int(self._client.delete(*keys)) if keys else 0
+                if not cursor:
+                    return Removed(removed)
 
     def close(self) -> None:
         self._client.close()

@@ -22,6 +22,7 @@ from framelane_celery.room import (
     Ends,
     Hold,
     Place,
+    Removed,
     Saved,
     SlotClaim,
     SpendClaim,
@@ -209,6 +210,11 @@ class SqlRoom:
 
     def waiting(self, lane: str) -> int:
         query = sa.select(sa.func.count()).where(records.c.namespace == self.namespace, records.c.lane == lane)
+        return self._read(lambda connection: int(connection.execute(query).scalar_one()))
+
+    def open_count(self) -> int:
+        mine = sa.and_(records.c.namespace == self.namespace, records.c.until != "done", self._is_alive())
+        query = sa.select(sa.func.count()).where(mine)
         return self._read(lambda connection: int(connection.execute(query).scalar_one()))
 
     def scan(self, lane: str | None = None, *, lean: bool = False) -> Iterator[Record]:
@@ -428,6 +434,9 @@ class SqlRoom:
         while count := self._write(partial(_execute, purge), is_alone=True):
             purged += count
         return purged
+
+    def remove(self) -> Removed:
+        return self._database.remove(self.namespace)
 
     def close(self) -> None:
         self._database.close()

@@ -7,8 +7,6 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from celery import shared_task
-
 from framelane_celery.errors import InvalidArguments
 from framelane_celery.models import (
     GazeRedirectRequest,
@@ -21,6 +19,7 @@ from framelane_celery.models import (
     parse_request,
 )
 from framelane_celery.tasks.choice import is_job
+from framelane_celery.tasks.face import builtin
 from framelane_celery.tasks.task import FramelaneTask
 
 
@@ -107,38 +106,53 @@ class SuperResolutionTask(MediaTask):
     request_class = SuperResolutionRequest
 
 
-@shared_task(name="framelane.render", base=RenderTask, bind=True)
-def render(self: RenderTask, composition: Any = None, **fields: Any) -> JobRequest:
+@builtin("framelane.render", RenderTask)
+def render(
+    self: RenderTask, /, composition: RenderRequest | Mapping[str, Any] | None = None, **fields: Any
+) -> JobRequest:
     """Render a composition: a RenderRequest, a dict like it, or its fields by name. Result: the finished job."""
     return self.request_of(composition, fields)
 
 
-@shared_task(name="framelane.transcribe", base=TranscribeTask, bind=True)
-def transcribe(self: TranscribeTask, source: Any = None, **fields: Any) -> JobRequest:
+@builtin("framelane.transcribe", TranscribeTask)
+def transcribe(
+    self: TranscribeTask, /, source: TranscribeRequest | Mapping[str, Any] | str | None = None, **fields: Any
+) -> JobRequest:
     """Speech to text of a source: a URL, the finished job of the step before, or a TranscribeRequest."""
     return self.request_of(source, fields)
 
 
-@shared_task(name="framelane.remove_background", base=RemoveBackgroundTask, bind=True)
-def remove_background(self: RemoveBackgroundTask, source: Any = None, **fields: Any) -> JobRequest:
+@builtin("framelane.remove_background", RemoveBackgroundTask)
+def remove_background(
+    self: RemoveBackgroundTask,
+    /,
+    source: RemoveBackgroundRequest | Mapping[str, Any] | str | None = None,
+    **fields: Any,
+) -> JobRequest:
     """Make the background of an image or video transparent; the source as in ``transcribe``."""
     return self.request_of(source, fields)
 
 
-@shared_task(name="framelane.gaze_redirect", base=GazeRedirectTask, bind=True)
-def gaze_redirect(self: GazeRedirectTask, source: Any = None, **fields: Any) -> JobRequest:
+@builtin("framelane.gaze_redirect", GazeRedirectTask)
+def gaze_redirect(
+    self: GazeRedirectTask, /, source: GazeRedirectRequest | Mapping[str, Any] | str | None = None, **fields: Any
+) -> JobRequest:
     """Turn the eyes in a video to the camera; the source as in ``transcribe``."""
     return self.request_of(source, fields)
 
 
-@shared_task(name="framelane.super_resolution", base=SuperResolutionTask, bind=True)
-def super_resolution(self: SuperResolutionTask, source: Any = None, **fields: Any) -> JobRequest:
+@builtin("framelane.super_resolution", SuperResolutionTask)
+def super_resolution(
+    self: SuperResolutionTask, /, source: SuperResolutionRequest | Mapping[str, Any] | str | None = None, **fields: Any
+) -> JobRequest:
     """Upscale a video; the source as in ``transcribe``. The factor's name is not documented: pass ``extra``."""
     return self.request_of(source, fields)
 
 
-@shared_task(name="framelane.import_media", base=ImportTask, bind=True)
-def import_media(self: ImportTask, source: Any = None, **fields: Any) -> JobRequest:
+@builtin("framelane.import_media", ImportTask)
+def import_media(
+    self: ImportTask, /, source: ImportRequest | Mapping[str, Any] | str | None = None, **fields: Any
+) -> JobRequest:
     """Copy a remote file to Framelane: a URL, or an ImportRequest. Result: a finished job of kind ``import``, which the
     next step takes as its source like any other."""
     return self.request_of(source, fields)

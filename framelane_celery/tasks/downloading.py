@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from celery import shared_task
-
 from framelane_celery.errors import InternalError, InvalidArguments, RateLimited, TransportError
 from framelane_celery.models import Job
 from framelane_celery.pacing import pause_s
 from framelane_celery.tasks.choice import is_job
+from framelane_celery.tasks.face import builtin
 from framelane_celery.tasks.guarded import GuardedTask
 from framelane_celery.tasks.jobs import client_of_job
 
@@ -55,8 +54,10 @@ class DownloadTask(GuardedTask):
         return job
 
 
-@shared_task(name="framelane.download", base=DownloadTask, bind=True)
-def download(self: DownloadTask, job: Any = None, path: str = "", storage: str | None = None) -> dict[str, Any]:
+@builtin("framelane.download", DownloadTask)
+def download(
+    self: DownloadTask, /, job: Mapping[str, Any] | None = None, path: str = "", storage: str | None = None
+) -> dict[str, Any]:
     """Write a job's file to a path, or into one of Django's storages (``storage="default"``), over what is there.
 
     Shape:  {"job_id", "job_kind", "path", "storage", "size_bytes"}; path is the name that a storage has given it.

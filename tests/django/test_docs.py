@@ -7,10 +7,7 @@ import os
 import re
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
-
-import pytest
 
 from framelane_celery.django import acts, checks
 
@@ -139,14 +136,3 @@ def test_the_page_names_what_there_is() -> None:
     for id in ("E001", "E020", "E021", "W022"):
         assert f"framelane.{id}" in source
         assert id in PAGE
-
-
-@pytest.mark.parametrize("suffix", [".html", ".js", ".css", "0001_initial.py"])
-def test_the_wheel_has_templates_static_files_and_migrations(tmp_path: Path, suffix: str) -> None:
-    from hatchling.builders.wheel import WheelBuilder
-
-    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
-    packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(suffix)}
-    there = {str(path.relative_to(ROOT)) for path in (ROOT / "framelane_celery" / "django").rglob(f"*{suffix}")}
-    assert there
-    assert there <= packed

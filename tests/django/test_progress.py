@@ -15,7 +15,9 @@ import pytest
 from django.contrib.staticfiles import finders
 from django.template import Context, Template
 
-SCRIPT = Path(__file__).parents[2] / "framelane_celery" / "django" / "static" / "framelane" / "progress.js"
+import framelane_celery
+
+SCRIPT = Path(framelane_celery.__file__).parent / "django" / "static" / "framelane" / "progress.js"
 
 
 def rendered(task_id: Any, options: str = "") -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from typing_extensions import assert_type
 
 import framelane_celery as framelane
+from framelane_celery import FramelaneClient, FramelaneTask
 from framelane_celery.models import (
     AudioElement,
     Effect,
@@ -88,3 +89,47 @@ def mistakes(job: framelane.Job) -> None:
     RenderRequest(metadata={"order": 7})  # E: dict-item
     WordAnimation.from_transcript({}, "sparkle")  # E: arg-type
     job.output.url  # noqa: B018  # E: union-attr
+
+
+# --- tasks and their canvas --------------------------------------------------------------------------------------
+
+
+def pipeline(request: RenderRequest, job: Mapping[str, Any]) -> None:
+    steps = framelane.render.s(request) | framelane.transcribe.s(language="de") | framelane.download.s(path="a.json")
+    steps.set(queue="video").delay()
+    framelane.render.s({"elements": []}).apply_async(countdown=3, task_id="product-42")
+    framelane.render.delay(elements=[], width=1080)
+    framelane.render.apply_async((request,), task_id="product-42")
+    framelane.render.delay_on_commit(request)
+    framelane.transcribe.delay("https://cdn.example/a.mp4", language="de")
+    framelane.import_media.si("https://cdn.example/a.mp4")
+    framelane.download.delay(job, "a.mp4", storage="default")
+    framelane.render.delay(3)  # E: arg-type
+    framelane.render.delay(request, request)  # E: call-arg
+    framelane.transcribe.s(request)  # E: arg-type
+    framelane.download.s(pat="a.mp4")  # E: call-arg
+    framelane.render.dely(request)  # E: attr-defined
+
+
+class Links(FramelaneTask):
+    abstract = True
+
+    def completed(self, job: framelane.Job, product: str) -> dict[str, Any]:
+        return {"product": product, "job": job.id}
+
+
+def by_hand() -> None:
+    with FramelaneClient("fl_key") as client:
+        job = client.get_render("render_1")
+        assert_type(job, framelane.Job)
+        assert_type(job.is_terminal, bool)
+        for one in client.iter_jobs("render", limit=3):
+            assert_type(one.id, str)
+        client.get_render(7)  # E: arg-type
+        client.get_rendr("x")  # E: attr-defined
+    try:
+        raise framelane.JobFailed("it broke", "render_1", "internal")
+    except framelane.JobFailed as error:
+        assert_type(error.code, str | None)
+    except framelane.ApiError as error:
+        assert_type(error.status, int)
