@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -214,6 +215,37 @@ def test_kubernetes_environment_and_ports_are_the_packages(monkeypatch: pytest.M
     assert template["annotations"]["prometheus.io/port"] == str(port)
     assert template["labels"] == deployment["spec"]["selector"]["matchLabels"]
     assert f"{FramelaneSettings.model_fields['lease_s'].default} s" in (GUIDES / "kubernetes.md").read_text()
+
+
+# --- systemd -----------------------------------------------------------------------------------------------------
+
+
+def unit_of(page: str) -> str:
+    [text] = [block.text for block in blocks_of(GUIDES / page) if block.edit and block.edit.path.endswith(".service")]
+    return text
+
+
+def test_the_unit_is_the_same_in_both_guides_and_systemd_takes_it(tmp_path: Path) -> None:
+    text = unit_of("redis.md")
+    assert text == unit_of("rabbitmq.md")
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is missing")
+    (tmp_path / "worker.env").write_text("")
+    here = {"/srv/shop/env/bin/celery": "/bin/true", "/etc/shop": str(tmp_path), "/srv/shop": str(tmp_path)}
+    for name, ours in here.items():
+        assert name in text
+        text = text.replace(name, ours)
+    assert verify(tmp_path, text) == ""
+    assert "Unknown" in verify(tmp_path, text.replace("KillMode", "KilMode"))
+
+
+def verify(folder: Path, text: str) -> str:
+    """What systemd says of our unit; others of the machine are not ours."""
+    unit = folder / "shop-worker.service"
+    unit.write_text(text)
+    command = ["systemd-analyze", "verify", "--man=no", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return "\n".join(line for line in done.stderr.splitlines() if unit.name in line)
 
 
 # --- keys --------------------------------------------------------------------------------------------------------
