@@ -4,37 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.browser.conftest import FLAGS
 from tests.docs_followed.reader import build_wheel
-from tests.room.test_servers import PrivateRedis
+from tests.room.test_servers import start_redis  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The variables by which pip installs this checkout."""
     return build_wheel(tmp_path_factory.mktemp("wheel"))
-
-
-@pytest.fixture
-def start_redis(tmp_path: Path) -> Iterator[Callable[..., PrivateRedis]]:
-    """Servers of the test's own."""
-    servers: list[PrivateRedis] = []
-
-    def start(*options: str) -> PrivateRedis:
-        folder = tmp_path / f"redis-{len(servers)}"
-        folder.mkdir()
-        servers.append(PrivateRedis(folder, *options))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.stop()
 
 
 @pytest.fixture
