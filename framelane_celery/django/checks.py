@@ -126,11 +126,11 @@ def _check_secrets() -> list[CheckMessage]:
     if resolved.all_webhook_secrets:
         return []
     return [
-        Error(
+        Warning(  # no error: that would keep a site from starting whose tasks go on without webhooks, a little later
             "the webhook URL is mounted, but no webhook secret is set: every webhook is answered with 503",
             hint="Set CELERY_FRAMELANE['webhook_secrets'] or FRAMELANE_WEBHOOK_SECRET to the signing secret that"
-            " Framelane showed for the webhook (whsec_…), or mount framelane_celery.django.views.status alone.",
-            id="framelane.E020",
+            " Framelane showed for the webhook (whsec_…). While you use no webhooks, silence this.",
+            id="framelane.W020",
         )
     ]
 

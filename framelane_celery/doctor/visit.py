@@ -246,7 +246,12 @@ def _passively(connection: Any, name: str) -> QueueFacts:
 
 
 def _workers(app: Celery) -> tuple[WorkerFacts, ...]:
+    """A worker answers where celery/worker/consumer/control.py lets it: not on SQS, nor with remote control off."""
     with app.connection_for_write(connect_timeout=STORE_S) as connection:
+        if not app.conf.worker_enable_remote_control:
+            raise FramelaneError("worker_enable_remote_control is off, so they cannot be asked")
+        if not connection.supports_exchange_type("fanout"):
+            raise FramelaneError("this broker has no remote control, so they cannot be asked")
         inspect = app.control.inspect(timeout=INSPECT_S, connection=connection)
         queues = inspect.active_queues() or {}
         tasks = (inspect.registered() or {}) if queues else {}

@@ -95,7 +95,7 @@ def test_a_key_that_would_cross_the_network_in_clear_text(app: Celery) -> None:
 def test_the_webhook_is_mounted_without_a_secret(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FRAMELANE_WEBHOOK_SECRET", raising=False)
     app.conf.framelane = {**app.conf.framelane, "webhook_secrets": ()}
-    message = told()["framelane.E020"]
+    message = told()["framelane.W020"]
     assert "FRAMELANE_WEBHOOK_SECRET" in message.hint
 
 

@@ -19,6 +19,7 @@ import redis
 import sqlalchemy as sa
 from celery import Celery
 from kombu import Connection, Exchange, Queue
+from kombu.transport import memory
 
 from framelane_celery import FramelaneTask
 from framelane_celery.doctor import probe
@@ -326,6 +327,20 @@ def test_overridden_flags_and_settings(make_app: MakeApp, tell: Tell, monkeypatc
         "FRAMELANE_API_KEY and framelane['api_key'] differ: framelane['api_key'] wins",
     ]
     assert "another-key" not in told.text
+
+
+class DirectOnly(memory.Transport):
+    """A broker without broadcast, as SQS is."""
+
+    implements = memory.Transport.implements.extend(exchange_type=frozenset(["direct"]))
+
+
+def test_workers_that_cannot_be_asked_are_no_problem(make_app: MakeApp, tell: Tell) -> None:
+    off = make_app(worker_enable_remote_control=False)
+    direct_only = make_app(broker_transport=f"{__name__}:DirectOnly")
+    for app, why in ((off, "worker_enable_remote_control is off"), (direct_only, "no remote control")):
+        ((level, what),) = tell(app, "doctor", "--json").findings("workers")
+        assert (level, "not checked" in what, why in what) == ("warning", True, True)
 
 
 def test_a_key_that_is_refused_and_one_that_is_missing(make_app: MakeApp, tell: Tell, api: FramelaneServer) -> None:
