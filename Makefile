@@ -17,7 +17,7 @@ NEWEST_PYTHON ?= $(firstword $(foreach name,$(NEWER_PYTHONS),$(shell $(name) -c 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-django test unit lint matrix django newest-django faults bench coverage servers pins clean
+.PHONY: help demo demo-django test unit lint matrix django newest-django faults bench coverage docs reference servers pins clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -78,6 +78,13 @@ bench: servers ## measure, beside what a user would write instead
 coverage: servers ## run the tests once more and report what they reach (workers' own processes not counted)
 	@$(BIN)/python -m pytest -q -m "not slow" --cov --cov-report=term
 
+docs: $(VENV)/.test ## build the pages into docs/_build, with every warning an error
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --nitpicky --fresh-env --conf-dir docs . docs/_build
+	@echo "docs/_build/index.html"
+
+reference: $(VENV)/.test ## write the pages of docs/reference that are made from the code
+	@$(BIN)/python -m scripts.reference
+
 servers: $(VENV)/.test
 	@$(BIN)/python scripts/check_servers.py
 
@@ -85,7 +92,7 @@ pins: ## resolve requirements/*.txt anew from pyproject.toml
 	@PYTHON=$(PYTHON) bash scripts/resolve_pins.sh
 
 clean: ## remove the virtual environments and what the tools left
-	@rm -rf $(VENV) $(VENV55) $(VENV42) $(VENV6) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov demo-output bench-output suite-output
+	@rm -rf $(VENV) $(VENV55) $(VENV42) $(VENV6) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov docs/_build demo-output bench-output suite-output
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- virtual environments: a stamp says that one is complete; it is older than what it was made from when that changes
