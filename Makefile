@@ -29,7 +29,7 @@ demo: $(VENV)/.demo ## run a real pipeline on this machine; needs nothing but Py
 demo-django: $(VENV)/.site ## run the Django example: site, worker, local server and Flower; needs nothing but Python
 	@$(BIN)/python examples/django_site/run.py $(OPTIONS)
 
-test: servers lint $(VENV55)/.test ## run every check; needs Redis, RabbitMQ and PostgreSQL, and says how to get them
+test: servers lint docs $(VENV55)/.test ## run every check; needs Redis, RabbitMQ and PostgreSQL, and says how to get them
 	@echo "== tests on Celery 5.7, and a subset on 5.5: two lanes side by side, since real workers mostly wait; then the faults"
 	@$(BIN)/python scripts/lanes.py \
 		"$(BIN)/python -m pytest -m 'not slow' tests/worker" \

@@ -1,7 +1,7 @@
 """How `make docs` builds the pages. They are read on a code host too, so what links them is plain relative links.
 
-The source folder is the repository's root: the README, the changelog and the examples' READMEs are pages as well, where they are,
-and each link from one page to another leads to the same file in both places. Nothing is fetched.
+The source folder is the repository's root: the README, the changelog and the examples' READMEs are pages as well, where
+they are, and each link from one page to another leads to the same file in both places. Nothing is fetched.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ LABEL = re.compile(r"(Shape|Units|Raises|Resend|Source|Errors|Returns): +(.*)")
 
 
 def as_restructured_text(app: Any, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
-    """Turn a docstring's labels (house style: "Raises: …", its further lines indented) into fields, and what is indented below a
-    colon into a block of its own."""
+    """Turn a docstring's labels (house style: "Raises: …", its further lines indented) into fields, and what is
+    indented below a colon into a block of its own."""
     fields: list[tuple[str, str]] = []
     text: list[str] = []
     for line in lines:

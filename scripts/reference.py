@@ -1,7 +1,8 @@
 """Write the reference pages that say nothing but what the code says: ``make reference``. A test compares them with it.
 
-In docs/reference/: cli.md from the commands, metrics.md and signals.md from their declarations, tasks.md from the tasks that an app
-knows. What is written by hand beside them (settings.md, errors.md, records.md) a test holds against the code: tests/docs.
+In docs/reference/: cli.md from the commands, metrics.md and signals.md from their declarations, tasks.md from the tasks
+that an app knows. What is written by hand beside them (settings.md, errors.md, records.md) a test holds against the
+code: tests/docs.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -45,12 +47,12 @@ def cli() -> Iterator[str]:
     yield from (
         "# Command line",
         "",
-        "`celery -A PROJECT framelane COMMAND` asks and changes what waits; `PROJECT` is the module of your Celery app. "
-        "`framelane-celery COMMAND` needs no app.",
+        "`celery -A PROJECT framelane COMMAND` asks and changes what waits; `PROJECT` is the module of your Celery "
+        "app. `framelane-celery COMMAND` needs no app.",
         "",
-        "Exit codes: 0 done; 1 not done (nothing matched, some failed, the room is away); 2 wrong usage. With `--json`, what is "
-        "listed is an array of objects, and its `id` is what the other commands take. What destroys something asks first, or "
-        "wants `--yes`.",
+        "Exit codes: 0 done; 1 not done (nothing matched, some failed, the room is away); 2 wrong usage. With "
+        "`--json`, what is listed is an array of objects, and its `id` is what the other commands take. What destroys "
+        "something asks first, or wants `--yes`.",
         "",
     )
     for group, prefix in ((framelane, "celery -A PROJECT framelane"), (standalone, "framelane-celery")):
@@ -97,8 +99,9 @@ def metrics() -> Iterator[str]:
     yield from (
         "# Metrics",
         "",
-        f"How Prometheus gets them: [Monitoring](../monitoring.md#metrics). Each has the label `{NAMESPACE}`, the setting `namespace`, in "
-        "front. No label is an id. Codes, queues and accounts beyond those that are known, or beyond the fortieth, are `other`.",
+        "How Prometheus gets them: [Monitoring](../monitoring.md#metrics). Each has the label "
+        f"`{NAMESPACE}`, the setting `namespace`, in front. No label is an id. Codes that are not known, and queues "
+        "and accounts from the 41st on, are `other`.",
     )
     kinds: tuple[tuple[str, str, Mapping[str, Metric]], ...] = (
         ("Gauges", "", GAUGES),
@@ -117,9 +120,21 @@ def metrics() -> Iterator[str]:
 def of_signals() -> Iterator[str]:
     summary, _, rest = inspect.cleandoc(signals.__doc__ or "").partition("\n\n")
     code, _, rest = rest.partition("\n\n")
-    yield from ("# Signals", "", f"`framelane_celery.signals`: {summary[0].lower()}{flat(summary)[1:]}", "", "```python")
+    yield from (
+        "# Signals",
+        "",
+        f"`framelane_celery.signals`: {summary[0].lower()}{flat(summary)[1:]}",
+        "",
+        "```python",
+    )
     yield "from framelane_celery.signals import job_finished"
-    yield from ("", "", inspect.cleandoc(code).replace(": ...", ":\n    print(f\"{sender} {task_id}: {outcome}\")"), "```", "")
+    yield from (
+        "",
+        "",
+        inspect.cleandoc(code).replace(": ...", ':\n    print(f"{sender} {task_id}: {outcome}")'),
+        "```",
+        "",
+    )
     yield from (literal(rest), "", "| signal | when | gives, beside what all give |", "| --- | --- | --- |")
     words = docs_of_names(signals)
     for name, signal in vars(signals).items():
@@ -133,7 +148,7 @@ def docs_of_names(module: object) -> dict[str, str]:
     body = ast.parse(inspect.getsource(module)).body  # type: ignore[arg-type]
     return {
         before.targets[0].id: inspect.cleandoc(after.value.value)
-        for before, after in zip(body, body[1:])
+        for before, after in pairwise(body)
         if isinstance(before, ast.Assign) and isinstance(before.targets[0], ast.Name)
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str)
     }
@@ -158,15 +173,19 @@ def tasks() -> Iterator[str]:
         yield from (f"| `{name}` | {taken_by(task)} | {cell(summary_of(task))} |" for name, task in known.items())
     yield from (
         "",
-        "The first argument may also be a plain dict, or the finished job of the step before. A task of your own has the name that "
-        "Celery gives it. What they take beside it, and what they give: [Python](python.md#tasks).",
+        "The first argument may also be a plain dict, or the finished job of the step before. A task of your own has "
+        "the name that Celery gives it. What they take beside it, and what they give: [Python](python.md#tasks).",
     )
 
 
 def taken_by(task: Task) -> str:
     if isinstance(task, BuiltinTask):
         return f"[`{task.request_class.__name__}`](python.md#requests)"
-    return "a finished job" if isinstance(task, RecordedTask) else "none: it is sent by us, as the message of a dead letter"
+    return (
+        "a finished job"
+        if isinstance(task, RecordedTask)
+        else "none: it is sent by us, as the message of a dead letter"
+    )
 
 
 def summary_of(task: Task) -> str:
