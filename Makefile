@@ -17,7 +17,7 @@ NEWEST_PYTHON ?= $(firstword $(foreach name,$(NEWER_PYTHONS),$(shell $(name) -c 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-django test unit lint matrix django newest-django faults bench coverage docs reference servers pins clean
+.PHONY: help demo demo-django test unit lint matrix django newest-django faults bench coverage docs reference pictures servers pins clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -84,6 +84,10 @@ docs: $(VENV)/.test ## build the pages into docs/_build, with every warning an e
 
 reference: $(VENV)/.test ## write the pages of docs/reference that are made from the code
 	@$(BIN)/python -m scripts.reference
+
+pictures: $(VENV)/.test ## draw the README's picture and record the demo anew
+	@$(BIN)/python -m scripts.flow
+	@$(BIN)/python -m scripts.recording
 
 servers: $(VENV)/.test
 	@$(BIN)/python scripts/check_servers.py
