@@ -14,8 +14,9 @@ LANES: Final = (
     ("a worker", "and its watcher"),
     ("Framelane", ""),
 )
-LANE_PX: Final = 220
-STEP_PX: Final = 46
+LANE_PX: Final = 158  # a phone shows the whole of it, and its words have to be read there
+LINE_PX: Final = 17
+STEP_PX: Final = 52
 TOP_PX: Final = 76
 
 
@@ -36,17 +37,17 @@ class Pause(NamedTuple):
 
 CODE, ROOM, WORKER, FRAMELANE = range(4)
 STEPS: Final[tuple[Step | Pause, ...]] = (
-    Step(CODE, ROOM, "render.delay(…): the record"),
+    Step(CODE, ROOM, "render.delay(…):\nthe record"),
     Step(CODE, WORKER, "a message, by any Celery broker", message=True),
-    Step(WORKER, ROOM, "first run: the bytes to send"),
-    Step(WORKER, FRAMELANE, "POST + idempotency key"),
+    Step(WORKER, ROOM, "first run:\nthe bytes to send"),
+    Step(WORKER, FRAMELANE, "POST +\nidempotency key"),
     Step(FRAMELANE, WORKER, "accepted"),
     Step(WORKER, ROOM, "until: the job"),
-    Pause("the run is over: no worker, thread or message is held while the job runs"),
+    Pause("the run is over: nothing is held while the job runs"),
     Step(WORKER, FRAMELANE, "the watcher looks"),
     Step(FRAMELANE, WORKER, "ended"),
     Step(WORKER, ROOM, "the outcome"),
-    Step(ROOM, WORKER, "a message: second run", message=True),
+    Step(ROOM, WORKER, "a message:\nsecond run", message=True),
     Step(WORKER, CODE, "the job, or its error: chain, callbacks, result"),
     Step(WORKER, ROOM, "done"),
 )
@@ -96,16 +97,21 @@ def _lane(number: int, height: int) -> str:
 
 def _step(step: Step | Pause, y: float) -> str:
     if isinstance(step, Pause):
-        middle, width = _x(0) + (_x(3) - _x(0)) / 2, LANE_PX * 3.4
+        middle, width = _x(0) + (_x(3) - _x(0)) / 2, LANE_PX * 3.3
         box = f'<rect x="{middle - width / 2}" y="{y - 26}" width="{width}" height="32" rx="6" fill="#ddf4ff"/>'
         return f'{box}<text x="{middle}" y="{y - 5}">{escape(step.text)}</text>'
     start, end = _x(step.start), _x(step.end)
     inset = 4 if end > start else -4
     kind = ' class="message"' if step.message else ""
     arrow = f'<line{kind} x1="{start + inset}" y1="{y}" x2="{end - inset}" y2="{y}"/>'
-    middle, width = (start + end) / 2, 7.2 * len(step.text) + 8
-    back = f'<rect x="{middle - width / 2:.1f}" y="{y - 21}" width="{width:.1f}" height="17" fill="#ffffff"/>'
-    return f'{back}<text x="{middle}" y="{y - 8}">{escape(step.text)}</text>{arrow}'
+    lines, middle = step.text.split("\n"), (start + end) / 2
+    tops = [y - 8 - LINE_PX * (len(lines) - 1 - at) for at in range(len(lines))]
+    said = "".join(f'<text x="{middle}" y="{top}">{escape(line)}</text>' for line, top in zip(lines, tops, strict=True))
+    if abs(step.end - step.start) == 1:
+        return said + arrow
+    width = 7.2 * len(step.text)  # over the line of a lane that it passes
+    back = f'<rect x="{middle - width / 2:.1f}" y="{y - 21}" width="{width:.1f}" height="{LINE_PX}" fill="#ffffff"/>'
+    return back + said + arrow
 
 
 if __name__ == "__main__":

@@ -89,7 +89,8 @@ def option_row(option: click.Option, context: click.Context) -> str:
     words = re.sub(r"\s*\[(default|required|[x<>=\d. ]*)[^\]]*\]$", "", words)  # click's own columns
     default = option.get_default(context)
     is_shown = not option.is_flag and isinstance(default, (str, int, float))
-    return f"| `{cell(names.replace(' RANGE', ''))}` | {f'`{default}`' if is_shown else ''} | {cell(words)} |"
+    names = names.replace(" RANGE", "").replace("|", " | ")
+    return f"| `{cell(names)}` | {f'`{default}`' if is_shown else ''} | {cell(words)} |"
 
 
 # --- metrics and signals -----------------------------------------------------------------------------------------
