@@ -63,7 +63,7 @@ def test_the_default_of_a_setting(key: str) -> None:
     if default in (None, ()) or isinstance(default, SpendGuard):
         assert not shown.startswith("`") or shown == "`<namespace>.dead`"  # in words: it is made of something else
     else:
-        assert shown == f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+        assert shown == f"`{default}`"
     assert (type_.split(",")[0] == "yes or no") == isinstance(default, bool)
     assert (type_.split(",")[0] == "seconds") == key.endswith("_s")
 
