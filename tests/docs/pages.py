@@ -31,6 +31,10 @@ RUN_BY: Final[Mapping[str, str]] = MappingProxyType(
 other page are a story of `stories`."""
 
 
+FOLLOWED: Final = frozenset(page for page in PAGES if page == "docs/tutorial.md" or page.startswith("docs/guides/"))
+"""Pages that tests/docs_followed follows literally: their files are written, their commands typed."""
+
+
 class Block(NamedTuple):
     page: str
     line: int

@@ -16,7 +16,7 @@ from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 from tests.docs import commands, stories
-from tests.docs.pages import PAGES, ROOT, RUN_BY, blocks, texts
+from tests.docs.pages import FOLLOWED, PAGES, ROOT, RUN_BY, blocks, texts
 
 DATA = {
     "json": json.loads,
@@ -31,14 +31,14 @@ BUILT = {"{toctree}", "{eval-rst}"}
 QUOTED = {"docs/compositions.md", "docs/monitoring.md", "docs/testing.md", "docs/reference/cli.md"}
 """Pages whose blocks of text are compared with what is printed: by test_quotes.py, test_reference.py, or their own."""
 
-STORIES = [page for page in PAGES if texts(page, "python") and page not in RUN_BY]
+STORIES = [page for page in PAGES if texts(page, "python") and page not in RUN_BY and page not in FOLLOWED]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_is_of_one_class(page: str) -> None:
     checked = {"python", "console", *DATA, *BUILT, *({"text"} if page in QUOTED else ())}
     unknown = [block for block in blocks(page) if block.language not in checked]
-    assert page in RUN_BY or not unknown
+    assert page in RUN_BY or page in FOLLOWED or not unknown
     assert [block for block in unknown if not block.language] == []  # indented, or without a word: nobody could say
 
 
@@ -66,8 +66,14 @@ def test_the_test_that_runs_a_page_names_it(page: str) -> None:
     assert Path(page).name in (ROOT / RUN_BY[page]).read_text()
 
 
+@pytest.mark.parametrize("page", sorted(FOLLOWED))
+def test_a_page_that_is_followed_is_named_where_it_is(page: str) -> None:
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests" / "docs_followed").glob("*.py"))
+    assert Path(page).stem in tests
+
+
 @pytest.mark.filterwarnings("ignore:The parameter -d is used more than once:UserWarning")  # Celery's own, by click 8.5
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in FOLLOWED])
 def test_every_command_is_there_with_its_options(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for text in texts(page, "console"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from dataclasses import MISSING, fields
 from typing import Any, get_args
@@ -13,7 +14,7 @@ from framelane_celery import errors, models, routing, testing
 from framelane_celery.monitoring import progress_meta
 from framelane_celery.monitoring.transitions import KNOWN_CODES
 from framelane_celery.records import FORMAT, Outcome, Record, Until
-from framelane_celery.room import database
+from framelane_celery.room import database, redis
 from framelane_celery.routing import Failure, Route, decide
 from framelane_celery.settings import _ENVIRONMENT, FramelaneSettings, SpendGuard
 from scripts import reference
@@ -165,7 +166,7 @@ def test_every_state_and_outcome() -> None:
 
 
 def test_every_key_and_table_of_the_room() -> None:
-    used = set(re.findall(r'_key\("(\w+)"', (ROOT / "framelane_celery/room/redis.py").read_text()))
+    used = set(re.findall(r'_key\("(\w+)"', inspect.getsource(redis)))
     assert {key.partition(":")[0] for key in rows(page("records.md"), "## On Redis")} >= used
     assert rows(page("records.md"), "## In SQL").keys() == database.metadata.tables.keys()
 
