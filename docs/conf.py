@@ -17,7 +17,7 @@ release = version = version_of("framelane-celery")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 root_doc = "docs/index"
-include_patterns = ["README.md", "CHANGELOG.md", "docs/**.md", "examples/*/README.md", "tests/suite/README.md"]
+include_patterns = ["README.md", "CHANGELOG.md", "docs/**.md", "examples/**README.md", "tests/suite/README.md"]
 exclude_patterns = [".*", "docs/_build", "*-output"]  # the first spares a walk through the virtual environments
 
 myst_enable_extensions = ["html_image"]

@@ -66,7 +66,7 @@ def _make(arguments: list[str], page: str) -> None:
 
 
 def _pip(arguments: list[str], page: str) -> None:
-    assert arguments[0] == "install", arguments
+    assert arguments[0] in ("install", "uninstall"), arguments
     known = set(re.findall(r"^(\w+) = \[", _table("project.optional-dependencies"), re.MULTILINE))
     for word in arguments[1:]:
         requirement = Requirement(word)

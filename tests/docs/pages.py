@@ -13,7 +13,7 @@ ROOT: Final = Path(__file__).parents[2]
 
 PAGES: Final = tuple(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("README.md", "docs/*.md", "docs/[a-z]*/**/*.md", "examples/*/README.md", "tests/suite/README.md")
+    for pattern in ("README.md", "docs/*.md", "docs/[a-z]*/**/*.md", "examples/**/README.md", "tests/suite/README.md")
     for path in sorted(ROOT.glob(pattern))
 )
 
