@@ -59,9 +59,9 @@ def test_every_setting_has_its_row_and_no_other() -> None:
 
 @pytest.mark.parametrize("key", FramelaneSettings.model_fields)
 def test_the_default_of_a_setting(key: str) -> None:
-    default = FramelaneSettings.model_fields[key].default
+    default = FramelaneSettings.model_fields[key].get_default(call_default_factory=True)
     type_, shown, _ = OF_SETTINGS[key]
-    if default in (None, ()) or isinstance(default, SpendGuard):
+    if default in (None, (), {}) or isinstance(default, SpendGuard):
         assert not shown.startswith("`") or shown == "`<namespace>.dead`"  # in words: it is made of something else
     else:
         assert shown == f"`{default}`"
