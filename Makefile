@@ -20,7 +20,7 @@ NEWEST_PYTHON ?= $(firstword $(foreach name,$(NEWER_PYTHONS),$(shell $(name) -c 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-django test unit lint matrix django newest-django faults bench coverage servers pins wheel kept clean
+.PHONY: help demo demo-django test unit lint matrix django newest-django faults bench coverage docs reference pictures servers pins wheel kept clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -32,7 +32,7 @@ demo: $(VENV)/.demo ## run a real pipeline on this machine; needs nothing but Py
 demo-django: $(VENV)/.site ## run the Django example: site, worker, local server and Flower; needs nothing but Python
 	@$(BIN)/python examples/django_site/run.py $(OPTIONS)
 
-test: servers lint wheel ## run every check; needs Redis, RabbitMQ and PostgreSQL, and says how to get them
+test: servers lint docs wheel ## run every check; needs Redis, RabbitMQ and PostgreSQL, and says how to get them
 	@echo "== tests of the wheel on Celery 5.7, and a subset on 5.5: two lanes side by side, since real workers mostly wait; then the faults"
 	@cd $(CHECKOUT) && $(WHEEL)/venv/bin/python scripts/lanes.py \
 		"$(WHEEL)/venv/bin/python -m pytest -m 'not slow' tests/worker" \
@@ -94,6 +94,17 @@ bench: servers ## measure, beside what a user would write instead
 coverage: servers ## run the tests once more and report what they reach (workers' own processes not counted)
 	@$(BIN)/python -m pytest -q -m "not slow" --cov --cov-report=term
 
+docs: $(VENV)/.test ## build the pages into docs/_build, with every warning an error
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --nitpicky --fresh-env --conf-dir docs . docs/_build
+	@echo "docs/_build/index.html"
+
+reference: $(VENV)/.test ## write the pages of docs/reference that are made from the code
+	@$(BIN)/python -m scripts.reference
+
+pictures: $(VENV)/.test ## draw the README's picture and record the demo anew
+	@$(BIN)/python -m scripts.flow
+	@$(BIN)/python -m scripts.recording
+
 servers: $(VENV)/.test
 	@$(BIN)/python scripts/check_servers.py
 
@@ -101,7 +112,7 @@ pins: ## resolve requirements/*.txt anew from pyproject.toml
 	@PYTHON=$(PYTHON) bash scripts/resolve_pins.sh
 
 clean: ## remove the virtual environments and what the tools left
-	@rm -rf $(VENV) $(VENV55) $(VENV42) $(VENV6) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov demo-output bench-output suite-output
+	@rm -rf $(VENV) $(VENV55) $(VENV42) $(VENV6) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov docs/_build demo-output bench-output suite-output
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- virtual environments: a stamp says that one is complete; it is older than what it was made from when that changes

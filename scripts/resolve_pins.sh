@@ -26,7 +26,7 @@ resolve() { # NAME, then what pip is to install
     mv "$work/$name.txt" "requirements/$name.txt"
 }
 
-resolve test '.[demo,postgresql,redis,metrics,tracing]' --group test --group lint --group celery57
+resolve test '.[demo,postgresql,redis,metrics,tracing]' --group test --group docs --group lint --group celery57
 resolve celery55 '.[demo,postgresql,redis,metrics,tracing]' --group test --group celery55
 resolve demo '.[demo]' hatchling editables --constraint requirements/test.txt
 resolve site '.[demo,django]' hatchling editables flower --constraint requirements/test.txt

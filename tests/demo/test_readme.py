@@ -18,12 +18,13 @@ import framelane_celery
 from framelane_celery.settings import settings_of
 from framelane_celery.testing import FramelaneServer
 from tests.demo.processes import process, said
+from tests.docs.pages import texts
 from tests.worker.stacks import REDIS
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(framelane_celery.__file__).parent  # elsewhere, where the wheel is tested
 README = (ROOT / "README.md").read_text()
-SHOP, SHELL, TEASER, SETTINGS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)  # a fifth one fails here
+SHOP, SHELL, TEASER, SETTINGS = texts("README.md", "python")  # a fifth one fails here
 BROKER = f"{REDIS}/10"
 
 OWN_NAMES = """

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from framelane_celery.django import acts, checks
+from tests.docs.pages import blocks
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "django.md").read_text()
@@ -86,9 +87,9 @@ room_for(celery_app).close()
 
 def snippets() -> list[tuple[str, str]]:
     """Each code block of the page: the file that it is of, and its text."""
-    found = re.findall(r"```\w+\n(?:# |<!-- )([\w/.]+)(?: -->)?\n(.*?)```", PAGE, re.DOTALL)
-    assert len(found) == PAGE.count("```") / 2
-    return found
+    code = [block.text for block in blocks("docs/django.md") if block.language in ("python", "html")]
+    found = [re.fullmatch(r"(?:# |<!-- )([\w/.]+)(?: -->)?\n(.*)", text, re.DOTALL) for text in code]
+    return [(match[1], match[2]) for match in found if match] if all(found) else []
 
 
 def test_the_project_of_the_docs_works(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from framelane_celery.settings import settings_of
 from framelane_celery.testing import FramelaneServer, SubmittedJob, assert_dead_letter, assert_waiting
 from framelane_celery.testing.clock import Clock
 from framelane_celery.testing.room_clock import moved
+from tests.docs.pages import texts
 
 pytest_plugins = ["pytester"]
 
@@ -76,7 +77,7 @@ def test_suites_run_side_by_side(tmp_path: Path) -> None:
 
 
 def test_every_snippet_of_the_docs_is_a_part_of_the_example() -> None:
-    snippets = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
+    snippets = texts("docs/testing.md", "python")
     sources = "\n".join(path.read_text() for path in EXAMPLE.glob("*.py"))
     assert len(snippets) >= 6
     assert [snippet for snippet in snippets if snippet not in sources] == []

@@ -10,6 +10,7 @@ import pytest
 
 from framelane_celery import FramelaneClient
 from framelane_celery.testing import FramelaneServer
+from tests.docs.pages import texts
 
 PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
 
@@ -17,7 +18,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"film" * 50_000)
     monkeypatch.chdir(tmp_path)
-    snippets = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    snippets = texts("docs/client.md", "python")
     assert len(snippets) > 8
     with FramelaneServer(job_seconds=0) as server:
         monkeypatch.setenv("FRAMELANE_API_KEY", server.api_key)

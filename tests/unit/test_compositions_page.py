@@ -10,6 +10,8 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+from tests.docs.pages import blocks, texts
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "compositions.md").read_text()
 
@@ -52,9 +54,9 @@ def run(arguments: list[str], input: str = "") -> str:
 
 
 def test_the_snippets_do_what_the_page_says() -> None:
-    blocks = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)
-    sources = [text for kind, text in blocks if kind == "python"]
-    printed = {text: after.strip() for (_, text), (kind, after) in pairwise(blocks) if kind == "text"}
+    sources = texts("docs/compositions.md", "python")
+    pairs = pairwise(blocks("docs/compositions.md"))
+    printed = {block.text: after.text.strip() for block, after in pairs if after.language == "text"}
     raised, checked, composition, title = json.loads(run([sys.executable, "-c", STORY], input=json.dumps(sources)))
     assert len(printed) == 2
     assert raised == [printed.get(source, "") for source in sources]
@@ -71,7 +73,7 @@ def test_the_command_writes_the_schema() -> None:
 
 
 def test_the_settings_are_what_the_tests_use() -> None:
-    (settings,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    (settings,) = texts("docs/compositions.md", "json")
     assert json.loads(settings)["json.schemas"][0]["url"] == "./render.schema.json"
     assert "init_typed = true" in PAGE
     assert "init_typed = true" in (ROOT / "tests" / "unit" / "test_typing.py").read_text()

@@ -1,4 +1,4 @@
-"""docs/monitoring.md: its snippets run, one after the other; its tables hold every metric and every alert."""
+"""docs/monitoring.md: its snippets run, one after the other; its table holds every alert."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from framelane_celery import metrics
-from framelane_celery.metrics.names import COUNTERS, GAUGES, HISTOGRAMS
+from tests.docs.pages import texts
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "monitoring.md").read_text()
@@ -43,12 +43,8 @@ assert progress("nobody")["state"] == "PENDING"
 """
 
 
-def snippets(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-
-
 def test_the_snippets_run(tmp_path: Path) -> None:
-    found = snippets("python")
+    found = texts("docs/monitoring.md", "python")
     assert len(found) == 7
     # Celery's client is opened by the first use, so the collector's room is given before it is asked.
     code = "import io, sys\n" + "\n".join(found) + AFTER
@@ -68,19 +64,11 @@ def test_the_snippets_run(tmp_path: Path) -> None:
 def test_prometheus_reads_the_scrape_configuration(tmp_path: Path) -> None:
     if shutil.which("promtool") is None:
         pytest.skip("promtool is missing; on Debian it comes with the package prometheus")
-    [text] = snippets("yaml")
+    [text] = texts("docs/monitoring.md", "yaml")
     (tmp_path / "prometheus.yml").write_text(text)
     command = ["promtool", "check", "config", "prometheus.yml"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-
-
-def test_every_metric_is_in_the_table_with_its_labels() -> None:
-    rows = re.findall(r"(?m)^\| `framelane_(\w+)` \|.*\|([^|]*)\|$", PAGE)
-    told = {name: tuple(filter(None, (label.strip() for label in labels.split(",")))) for name, labels in rows}
-    counters = {f"{name}_total": metric.labels for name, metric in COUNTERS.items()}
-    others = {name: metric.labels for table in (GAUGES, HISTOGRAMS) for name, metric in table.items()}
-    assert told == {**counters, **others}
 
 
 def test_every_alert_is_in_the_table() -> None:
