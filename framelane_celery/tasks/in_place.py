@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from framelane_celery.client import FramelaneClient, shared_client
-from framelane_celery.errors import JobTimedOut, SettingsError
+from framelane_celery.errors import ApiError, InvalidArguments, JobError, JobTimedOut, SettingsError, TransportError
 from framelane_celery.models import Job
 from framelane_celery.records import JobKind, Outcome, Record
 from framelane_celery.settings import settings_of
+from framelane_celery.tasks.gathered import failure_value, is_marked
 from framelane_celery.tasks.jobs import error_of, job_metadata, request_model
 
 if TYPE_CHECKING:
@@ -27,12 +28,27 @@ WAIT_S = 25
 
 
 def run_in_place(task: FramelaneTask, body: Callable[[], Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Submit what the body returns and wait for the job.
+    """Submit what the body returns and wait for the job. Where it is gathered, an error is returned as a value.
 
     Raises: SettingsError for the live host (a test must not pay); ApiError, TransportError, JobError.
     """
     settings = settings_of(task.app, needs_room=False)
     _refuse_live(settings, task.name)
+    try:
+        return _run(settings, task, body, args, kwargs)
+    except (ApiError, InvalidArguments, JobError, TransportError) as error:
+        if not is_marked(task.request):
+            raise
+        return failure_value(task.request, error)
+
+
+def _run(
+    settings: FramelaneSettings,
+    task: FramelaneTask,
+    body: Callable[[], Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> Any:
     task_id = task.request.id or str(uuid4())
     model = request_model(task.name, body())
     client = shared_client(settings)
