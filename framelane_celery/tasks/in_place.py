@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from pydantic import ValidationError
+
 from framelane_celery.client import FramelaneClient, shared_client
 from framelane_celery.errors import ApiError, InvalidArguments, JobError, JobTimedOut, SettingsError, TransportError
-from framelane_celery.models import Job
+from framelane_celery.models import Job, invalid_arguments
 from framelane_celery.records import JobKind, Outcome, Record
 from framelane_celery.settings import settings_of
 from framelane_celery.tasks.gathered import failure_value, is_marked
@@ -36,10 +38,11 @@ def run_in_place(task: FramelaneTask, body: Callable[[], Any], args: Sequence[An
     _refuse_live(settings, task.name)
     try:
         return _run(settings, task, body, args, kwargs)
-    except (ApiError, InvalidArguments, JobError, TransportError) as error:
+    except (ApiError, InvalidArguments, JobError, TransportError, ValidationError) as error:
         if not is_marked(task.request):
             raise
-        return failure_value(task.request, error)
+        told = invalid_arguments(error) if isinstance(error, ValidationError) else error
+        return failure_value(task.request, told)
 
 
 def _run(

@@ -14,7 +14,7 @@ from celery import Celery, chain, chord, group, states
 from celery.app.task import Context
 from celery.exceptions import Ignore
 
-from framelane_celery import Gathered, InvalidArguments, JobFailed, TaskFailure, gather
+from framelane_celery import FramelaneTask, Gathered, InvalidArguments, JobFailed, RenderRequest, TaskFailure, gather
 from framelane_celery.errors import (
     FramelaneError,
     JobCancelled,
@@ -176,9 +176,13 @@ def test_in_eager_mode_it_gathers_too(app: Celery, server: FramelaneServer) -> N
     def note(got: Any) -> Any:
         return got
 
-    tasks = [chain(render.s(FAILS), transcribe.s()), render.s(REFUSED), render.s(COMPOSITION)]
+    @app.task(base=FramelaneTask, name="shop.endless", shared=False)
+    def endless() -> RenderRequest:
+        return RenderRequest(elements=[{"type": "text", "text": "hello"}])
+
+    tasks = [chain(render.s(FAILS), transcribe.s()), render.s(REFUSED), endless.s(), render.s(COMPOSITION)]
     codes = [failure and failure.code for failure in map(TaskFailure.of, gather(tasks, note.s()).delay().get())]
-    assert codes == ["source_gone", "invalid_request", None]
+    assert codes == ["source_gone", "invalid_request", "invalid_request", None]
     [item] = (gather([render.s(FAILS)]) | note.s()).delay().get()  # Celery makes no list of a group of one
     assert TaskFailure.of(item) is not None
     assert server.ledger.counts()["jobs"] == 3

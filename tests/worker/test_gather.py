@@ -1,4 +1,4 @@
-"""`gather` in real workers: what a body gets of tasks that fail, on each transport, with its room."""
+"""`gather` in real workers: what a body gets of tasks that fail, on Redis and on RabbitMQ, with their rooms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from framelane_celery.testing import FramelaneServer
 from tests.worker.project import composition
 from tests.worker.stacks import Stack, jobs_of, wait_for
 
-pytestmark = [pytest.mark.worker]  # celery55: see the fixture `stack`
+pytestmark = [
+    pytest.mark.worker,
+    pytest.mark.celery55,
+    pytest.mark.parametrize("stack", ["redis", "rabbitmq"], indirect=True),
+]
 
 FAILS = {"outcome": "fail", "code": "source_gone"}
 
