@@ -34,9 +34,8 @@ from settings import *
 
 task_default_queue = "{name}"
 result_expires = 300
-framelane = {{
-    **framelane, "namespace": "{name}", "renders_per_minute": 100000, "media_tasks_per_minute": 100000, **{more}
-}}
+rates = dict.fromkeys(("renders_per_minute", "media_tasks_per_minute", "reads_per_minute"), 100000)
+framelane = {{**framelane, **rates, "namespace": "{name}", **{more}}}
 """
 
 
