@@ -9,15 +9,20 @@ from framelane_celery.tasks.builtin import (
     transcribe,
 )
 from framelane_celery.tasks.downloading import download
+from framelane_celery.tasks.gathered import Gathered, TaskFailure
+from framelane_celery.tasks.gathering import gather
 from framelane_celery.tasks.guarded import GuardedTask
 from framelane_celery.tasks.recorded import RecordedTask
 from framelane_celery.tasks.task import FramelaneTask
 
 __all__ = [
     "FramelaneTask",
+    "Gathered",
     "GuardedTask",
     "RecordedTask",
+    "TaskFailure",
     "download",
+    "gather",
     "gaze_redirect",
     "import_media",
     "remove_background",

@@ -17,6 +17,7 @@ from framelane_celery.records import ForeignRecord, Record
 from framelane_celery.room import SlotClaim, move, stored
 from framelane_celery.routing import Hold
 from framelane_celery.tasks.choice import chosen_by_message
+from framelane_celery.tasks.gathered import passed_on
 from framelane_celery.tasks.routes import decide
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def new_record(task: RecordedTask, request: Context, now: float) -> Record:
 
 def _slot_claim(run: WorkerRun, record: Record) -> SlotClaim | None:
     settings, kind = run.settings, record.job_kind or run.task.job_kind
-    if record.outcome or record.job_id or kind is None:
+    if record.outcome or record.job_id or kind is None or passed_on(run.request) is not None:
         return None
     return SlotClaim(
         settings.bucket(record.account, kind),

@@ -37,7 +37,7 @@ class GuardedRun(WorkerRun):
 
     def work(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         if self.record.outcome is not None:  # every run before this one has died
-            raise error_of(self.record)
+            return self.end_in(error_of(self.record))
         if self.record.lost_runs and self.has_stored_success():
             self.cut_tail()
             return self.task.AsyncResult(self.record.id).result

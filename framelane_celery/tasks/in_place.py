@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from pydantic import ValidationError
+
 from framelane_celery.client import FramelaneClient, shared_client
-from framelane_celery.errors import JobTimedOut, SettingsError
-from framelane_celery.models import Job
+from framelane_celery.errors import ApiError, InvalidArguments, JobError, JobTimedOut, SettingsError, TransportError
+from framelane_celery.models import Job, invalid_arguments
 from framelane_celery.records import JobKind, Outcome, Record
 from framelane_celery.settings import settings_of
 from framelane_celery.tasks.choice import chosen_by_message
+from framelane_celery.tasks.gathered import failure_value, is_marked
 from framelane_celery.tasks.jobs import error_of, job_metadata, owned, request_model
 
 if TYPE_CHECKING:
@@ -28,7 +31,7 @@ WAIT_S = 25
 
 
 def run_in_place(task: FramelaneTask, body: Callable[[], Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Submit what the body returns and wait for the job.
+    """Submit what the body returns and wait for the job. Where it is gathered, an error is returned as a value.
 
     Raises: SettingsError for the live host (a test must not pay), or an unknown account; ApiError, TransportError,
             JobError.
@@ -36,6 +39,23 @@ def run_in_place(task: FramelaneTask, body: Callable[[], Any], args: Sequence[An
     account = chosen_by_message(task, task.request, args, kwargs)
     settings = settings_of(task.app, needs_room=False).of(account)
     _refuse_live(settings, task.name)
+    try:
+        return _run(settings, account, task, body, args, kwargs)
+    except (ApiError, InvalidArguments, JobError, TransportError, ValidationError) as error:
+        if not is_marked(task.request):
+            raise
+        told = invalid_arguments(error) if isinstance(error, ValidationError) else error
+        return failure_value(task.request, told)
+
+
+def _run(
+    settings: FramelaneSettings,
+    account: str,
+    task: FramelaneTask,
+    body: Callable[[], Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> Any:
     task_id = task.request.id or str(uuid4())
     model = request_model(task.name, body())
     client = shared_client(settings)

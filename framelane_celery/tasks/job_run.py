@@ -84,7 +84,7 @@ class JobRun(WorkerRun):
 
     # --- the first run: submit -----------------------------------------------------------------------------------
 
-    def _submit(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> NoReturn:
+    def _submit(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         try:
             self._unanswered = self.record.first_post_at is not None
             if self.record.request is None:
@@ -93,13 +93,13 @@ class JobRun(WorkerRun):
                 self._move(lambda old, now: records.open_post(old, run_id=self.run_id, now=now))
             self._wait_for(self._find() if self._is_key_old() else self._post())
         except (TransportError, InternalError, RateLimited) as error:
-            self._pause(error)
+            return self._pause(error)
         except (ApiError, InvalidArguments, JobFailed) as error:
-            self._fail(error)
+            return self._fail(error)
         except SoftTimeLimitExceeded:
             if self.record.request is None:  # the body's own affair
                 raise
-            self._pause(TransportError("the soft time limit ended the POST"))
+            return self._pause(TransportError("the soft time limit ended the POST"))
 
     def _prepare(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Build the request and store its bytes, before the first POST."""
@@ -201,11 +201,11 @@ class JobRun(WorkerRun):
         except Exception:  # noqa: BLE001 - only for the eye: the job is paid for, and must be waited for
             say(logger.exception, record, "the result backend did not take PROGRESS")
 
-    def _pause(self, error: TransportError | InternalError | RateLimited) -> NoReturn:
+    def _pause(self, error: TransportError | InternalError | RateLimited) -> Any:
         """The POST may be repeated: same bytes, same key, later. It costs no attempt."""
         if self.record.pauses >= PAUSES_MAX:
             self._unanswered = self._unanswered or not isinstance(error, RateLimited)
-            self._fail(error)
+            return self._fail(error)
         wait_s = pacing.pause_s(getattr(error, "retry_after_s", None), self.record.pauses, chance=random.random())
         if isinstance(error, RateLimited):
             self.room.brake(self.settings.bucket(self.record.account, self._kind), wait_s)
@@ -214,7 +214,7 @@ class JobRun(WorkerRun):
         self._move(lambda old, now: records.pause(old, run_id=self.run_id, at=now + wait_s, is_answered=is_answered))
         raise Waits(f"submitted again in {wait_s:.1f} s")
 
-    def _fail(self, error: FramelaneError) -> NoReturn:
+    def _fail(self, error: FramelaneError) -> Any:
         """The submission is refused, and the routes decide what becomes of it."""
         failure = failure_of_refusal(error)
         outcome: Outcome = "outcome_unknown" if failure["code"] == "outcome_unknown" else "failed"
@@ -238,7 +238,7 @@ class JobRun(WorkerRun):
 
         self._show_and_move(fail)
         if self.record.until == "running":
-            raise error_of(self.record) from error
+            return self.end_in(error_of(self.record), error)
         waits = TriesAgain if self.record.until == "instant" else Waits
         raise waits(f"until {self.record.until}: {failure['code']}")
 
@@ -283,6 +283,6 @@ class JobRun(WorkerRun):
             self.cut_tail()
         self.ask_lease()
         if outcome != "completed":
-            raise error_of(record)
+            return self.end_in(error_of(record))
         show_no_result(self.request, result)
         return result

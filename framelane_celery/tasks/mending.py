@@ -16,6 +16,7 @@ from celery.exceptions import Ignore, Reject, TaskRevokedError
 
 from framelane_celery import wakeups
 from framelane_celery.monitoring import PROGRESS, say
+from framelane_celery.tasks.gathered import failure_value, is_marked
 from framelane_celery.tasks.jobs import error_of, owned
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _mend(task: RecordedTask, request: Context, args: Sequence[Any], kwargs: Map
         return True  # its end may be stored already
     if record is None or not record.is_over or task.backend.get_state(request.id) != PROGRESS:
         return False
-    state, result = _end_of(task, record, args, kwargs)
+    state, result = _end_of(task, request, record, args, kwargs)
     if state is None:
         say(logger.error, request, "a late PROGRESS covers its end, which only its run knew")
         return False
@@ -61,7 +62,7 @@ def _mend(task: RecordedTask, request: Context, args: Sequence[Any], kwargs: Map
 
 
 def _end_of(
-    task: RecordedTask, record: Record, args: Sequence[Any], kwargs: Mapping[str, Any]
+    task: RecordedTask, request: Context, record: Record, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[str | None, Any]:
     """State and result; no state, where only the run that is gone knew them."""
     if record.ending:
@@ -77,4 +78,9 @@ def _end_of(
             return None, None
         except Exception as error:  # noqa: BLE001 - as it was the first time
             return states.FAILURE, error
-    return (states.FAILURE, error_of(record)) if record.outcome or record.failure else (None, None)
+    if not (record.outcome or record.failure):
+        return None, None
+    failure = error_of(record)
+    if is_marked(request):
+        return states.SUCCESS, failure_value(request, failure)
+    return states.FAILURE, failure

@@ -27,6 +27,7 @@ from framelane_celery.records import JobKind, Record
 from framelane_celery.room import Room, move, room_of
 from framelane_celery.settings import FramelaneSettings, settings_of
 from framelane_celery.tasks.choice import OPTION, chosen
+from framelane_celery.tasks.gathered import is_marked, mark, passed_on
 from framelane_celery.tasks.jobs import fresh_url
 from framelane_celery.tasks.mending import mend
 from framelane_celery.tasks.run import WorkerRun, run_of
@@ -281,6 +282,8 @@ class RecordedTask(Task):
         """Run in a worker; called directly or eagerly, without a record."""
         request = self.request
         if request.called_directly or request.is_eager or run_of(request) is not None:
+            if (passed := passed_on(request)) is not None:
+                return passed
             body = functools.partial(self.run if request.is_eager else super().__call__, *args, **kwargs)
             return self.run_in_place(args, kwargs, body)
         if wakeups.mends_of(request):
@@ -292,6 +295,8 @@ class RecordedTask(Task):
         run = run_of(self.request)
         if run is None:
             return super().on_replace(sig)
+        if is_marked(self.request):
+            mark(sig)
         run.start_replacing()
         try:
             return super().on_replace(sig)

@@ -16,12 +16,14 @@ from celery import states
 from celery.exceptions import Ignore, Reject
 
 from framelane_celery import records, wakeups
-from framelane_celery.errors import RoomError
+from framelane_celery.errors import FramelaneError, RoomError
 from framelane_celery.monitoring import say
 from framelane_celery.records import ForeignRecord, Record
 from framelane_celery.room import move, room_of
 from framelane_celery.settings import settings_of
 from framelane_celery.tasks.begin import begin, drop
+from framelane_celery.tasks.gathered import failure_value, is_marked, passed_on
+from framelane_celery.tasks.tail import show_no_result
 
 if TYPE_CHECKING:
     from celery.app.task import Context
@@ -63,7 +65,8 @@ class WorkerRun:
         options = wakeups.Call.from_text(self.record.call).options
         self.request.callbacks, self.request.errbacks = options.get("link"), options.get("link_error")
         try:
-            return self.work(args, kwargs)
+            passed = passed_on(self.request)
+            return self.work(args, kwargs) if passed is None else self._pass_on(passed)
         except ForeignRecord as error:  # a newer version has written meanwhile, and goes on with it
             say(logger.warning, self.request, "left alone: %s", error)
             raise Ignore(str(error)) from error
@@ -80,6 +83,24 @@ class WorkerRun:
     def cut_tail(self) -> None:
         """A run before this one died after it stored its result, so its tail is out. Only the chord may not know."""
         self.request.callbacks = self.request.chain = None
+
+    def end_in(self, error: FramelaneError, cause: FramelaneError | None = None) -> Any:
+        """The task fails: it raises its error or, where that is gathered, returns it."""
+        if not is_marked(self.request):
+            raise error from cause
+        return self._returned(failure_value(self.request, error))
+
+    def _pass_on(self, failure: dict[str, Any]) -> Any:
+        """The step before has failed, and somebody gathers that: there is nothing to do."""
+        if self.record.lost_runs and self.has_stored_success():
+            self.cut_tail()
+        self.ask_lease()
+        return self._returned(failure)
+
+    def _returned(self, failure: dict[str, Any]) -> dict[str, Any]:
+        show_no_result(self.request, failure)
+        self.request.callbacks = None  # links are for a success
+        return failure
 
     def ask_lease(self) -> None:
         """Before the tail goes out: is this run still the record's? If not, it ends here.

@@ -168,12 +168,12 @@ def own_result(text: str, *, note: str = "") -> RenderRequest:
 
 
 @shared_task(base=FramelaneTask, bind=True, max_retries=3)
-def retrying(self, text: str = "hello") -> RenderRequest:
+def retrying(self, text: str = "hello", **metadata: str) -> RenderRequest:
     """Retries its body once before it submits."""
     journal("body", retries=self.request.retries)
     if self.request.retries < 1:
         raise self.retry(countdown=0)
-    return RenderRequest.model_validate(composition(text))
+    return RenderRequest.model_validate(composition(text, **metadata))
 
 
 class RetriesCompleted(FramelaneTask):
@@ -192,13 +192,13 @@ def retries_completed(text: str = "hello") -> RenderRequest:
 
 
 @shared_task(base=FramelaneTask, bind=True)
-def replacing(self, shape: str) -> RenderRequest:
+def replacing(self, shape: str, **metadata: str) -> RenderRequest:
     """Replaces itself in the ways that a user can."""
     journal("body", shape=shape)
     if shape == "plain":
         return self.replace(note.s({"id": "plain"}, tag="replaced"))
     if shape == "render":
-        return self.replace(framelane.render.s(composition("replaced")))
+        return self.replace(framelane.render.s(composition("replaced", **metadata)))
     return self.replace(note.s(composition("chained"), tag="before") | framelane.render.s())
 
 
