@@ -85,13 +85,6 @@ def test_the_settings_are_known_and_the_shown_values_are_the_defaults() -> None:
         assert len(app.conf.framelane) == 14
 
 
-def test_every_file_that_it_names_is_there() -> None:
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
-    assert links
-    missing = [link for link in links if not ((ROOT / link).exists() or (PACKAGE.parent / link).exists())]
-    assert missing == []
-
-
 def test_the_commands_it_names_are_there() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = re.findall(r"^\$ make (\w+)$", README, re.MULTILINE)

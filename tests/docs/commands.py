@@ -84,16 +84,20 @@ def _export(arguments: list[str], page: str) -> None:
 
 
 def _python(arguments: list[str], page: str) -> None:
+    """What is run is there: from the root, from the page's folder, or from the one around it."""
     if arguments[0] == "-c":
         compile(arguments[1], page, "exec")
-    elif arguments[0] == "-m":
-        name = arguments[1].replace(".", "/")
-        assert any((ROOT / candidate).exists() for candidate in (f"{name}.py", name)), (
-            f"{page}: no module {arguments[1]}"
-        )
-    else:
-        is_there = ((ROOT / page).parent / arguments[0]).exists() or arguments[0] == "manage.py"
-        assert is_there, f"{page}: no file {arguments[0]}"
+        return
+    is_module = arguments[0] == "-m"
+    name = arguments[1].replace(".", "/") if is_module else arguments[0]
+    folder = (ROOT / page).parent
+    found = [
+        base / path
+        for base in (ROOT, folder, folder.parent)
+        for path in ((name, f"{name}.py") if is_module else (name,))
+    ]
+    is_there = any(path.exists() for path in found) or name == "manage.py"
+    assert is_there, f"{page}: python has no {' '.join(arguments)}"
 
 
 def parses(group: click.Command, arguments: list[str]) -> None:
