@@ -8,8 +8,7 @@ VENV6   := .venv-django6
 BIN     := $(VENV)/bin
 BIN55   := $(VENV55)/bin
 # Where the wheel is installed, and the tests beside it, without the package's source: what they import is the wheel.
-WHEEL    := $(CURDIR)/build/wheel
-CHECKOUT := $(WHEEL)/checkout
+CHECKOUT := build/wheel/checkout
 PIP     := -m pip install -qq --disable-pip-version-check
 # The pins hold everything, the build backend too, so the package itself is installed without looking anything up.
 OURSELF := $(PIP) --no-deps --no-build-isolation --editable .
@@ -34,12 +33,12 @@ demo-django: $(VENV)/.site ## run the Django example: site, worker, local server
 
 test: servers lint docs wheel ## run every check; needs Redis, RabbitMQ and PostgreSQL, and says how to get them
 	@echo "== tests of the wheel on Celery 5.7, and a subset on 5.5: two lanes side by side, since real workers mostly wait; then the faults"
-	@cd $(CHECKOUT) && $(WHEEL)/venv/bin/python scripts/lanes.py \
-		"$(WHEEL)/venv/bin/python -m pytest -m 'not slow' tests/worker" \
-		"$(WHEEL)/venv/bin/python -m pytest -q -m 'not slow' --ignore tests/worker --ignore tests/faults --ignore tests/suite ;; \
-		 $(WHEEL)/venv-celery55/bin/python -m pytest -m 'celery55 and not slow' --ignore tests/faults"
-	@cd $(CHECKOUT) && $(WHEEL)/venv/bin/python -m pytest -m "not slow" tests/faults tests/suite
-	@cd $(CHECKOUT) && $(WHEEL)/venv-celery55/bin/python -m pytest -m "celery55 and not slow" tests/faults
+	@cd $(CHECKOUT) && ../venv/bin/python scripts/lanes.py \
+		"../venv/bin/python -m pytest -m 'not slow' tests/worker" \
+		"../venv/bin/python -m pytest -q -m 'not slow' --ignore tests/worker --ignore tests/faults --ignore tests/suite ;; \
+		 ../venv-celery55/bin/python -m pytest -m 'celery55 and not slow' --ignore tests/faults"
+	@cd $(CHECKOUT) && ../venv/bin/python -m pytest -m "not slow" tests/faults tests/suite
+	@cd $(CHECKOUT) && ../venv-celery55/bin/python -m pytest -m "celery55 and not slow" tests/faults
 
 wheel: $(VENV)/.test $(VENV55)/.test ## build the wheel and install it, and lay out the tests beside it without the package's source
 	@echo "== the wheel and the sdist"
