@@ -215,7 +215,12 @@ def test_what_is_not_ours_is_left_to_celery(make_stack: MakeStack, server: Frame
 @pytest.fixture
 def reads_newer(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Make this process, the caller, one of the newer version."""
-    return lambda: monkeypatch.setattr(shelf, "NEWEST", newer.FORMAT)
+
+    def upgrade() -> None:
+        monkeypatch.setattr(shelf, "FORMAT", newer.FORMAT)
+        monkeypatch.setattr(shelf, "NEWEST", newer.FORMAT)
+
+    return upgrade
 
 
 @on_both
