@@ -22,7 +22,6 @@ exclude_patterns = [".*", "docs/_build", "*-output"]  # the first spares a walk 
 
 myst_enable_extensions = ["html_image"]
 myst_heading_anchors = 3  # as code hosts make them
-suppress_warnings = ["toc.not_readable"]  # the index names pages that are still being written
 
 # Docstrings write names between single backticks, as the pages do.
 default_role = "code"

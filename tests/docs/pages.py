@@ -20,10 +20,12 @@ PAGES: Final = tuple(
 RUN_BY: Final[Mapping[str, str]] = MappingProxyType(
     {
         "README.md": "tests/demo/test_readme.py",
+        "docs/accounts.md": "tests/unit/test_accounts_page.py",
         "docs/client.md": "tests/unit/test_client_docs.py",
         "docs/compositions.md": "tests/unit/test_compositions_page.py",
         "docs/django.md": "tests/django/test_docs.py",
         "docs/monitoring.md": "tests/unit/test_monitoring_docs.py",
+        "docs/pipelines.md": "tests/unit/test_pipelines_page.py",
         "docs/testing.md": "tests/plugin/test_plugin.py",
     }
 )
