@@ -116,10 +116,10 @@ def hold(app: Celery, accounts: Iterable[str] = ()) -> list[str]:
     """
     room = room_for(app)
     there = room.holds()[0]
-    known = {"default", *getattr(settings_of(app), "accounts", ()), *(one.account for one in there), *accounts}
+    known = {"default", *settings_of(app).accounts, *(one.account for one in there), *accounts}
     new = sorted(known - {one.account for one in there if one.is_on and one.code == "operator"})
     for account in new:
-        operations.hold(app, account, HELD_FOR)
+        room.hold(account, "operator", HELD_FOR)  # one that the settings no longer name, too
     return new
 
 
