@@ -31,14 +31,19 @@ demo: $(VENV)/.demo ## run a real pipeline on this machine; needs nothing but Py
 demo-django: $(VENV)/.site ## run the Django example: site, worker, local server and Flower; needs nothing but Python
 	@$(BIN)/python examples/django_site/run.py $(OPTIONS)
 
+# What takes long begins first; a file's tests share a worker, so they stay together.
+LONG_ONES    := $(addprefix tests/,docs_followed examples worker browser demo plugin security)
+FAULTS       := tests/faults tests/suite
+TESTS        := $(LONG_ONES) $(filter-out $(LONG_ONES) $(FAULTS),$(wildcard tests/[a-z]*))
+SIDE_BY_SIDE := -q -n 4 --dist loadfile --no-loadscope-reorder
+
 test: servers lint docs wheel ## run every check; needs Redis, RabbitMQ and PostgreSQL, and says how to get them
-	@echo "== tests of the wheel on Celery 5.7, and a subset on 5.5: two lanes side by side, since real workers mostly wait; then the faults"
-	@cd $(CHECKOUT) && ../venv/bin/python scripts/lanes.py \
-		"../venv/bin/python -m pytest -m 'not slow' tests/worker" \
-		"../venv/bin/python -m pytest -q -m 'not slow' --ignore tests/worker --ignore tests/faults --ignore tests/suite ;; \
-		 ../venv-celery55/bin/python -m pytest -m 'celery55 and not slow' --ignore tests/faults"
-	@cd $(CHECKOUT) && ../venv/bin/python -m pytest -m "not slow" tests/faults tests/suite
-	@cd $(CHECKOUT) && ../venv-celery55/bin/python -m pytest -m "celery55 and not slow" tests/faults
+	@echo "== tests of the wheel on Celery 5.7, then a subset on 5.5: four at a time, since real workers mostly wait"
+	@cd $(CHECKOUT) && $(WHEEL)/venv/bin/python -m pytest $(SIDE_BY_SIDE) -m "not slow" $(TESTS)
+	@cd $(CHECKOUT) && $(WHEEL)/venv-celery55/bin/python -m pytest $(SIDE_BY_SIDE) -m "celery55 and not slow" $(TESTS)
+	@echo "== the faults, whose scenes are played at the same time"
+	@cd $(CHECKOUT) && $(WHEEL)/venv/bin/python -m pytest -m "not slow" $(FAULTS)
+	@cd $(CHECKOUT) && $(WHEEL)/venv-celery55/bin/python -m pytest -m "celery55 and not slow" tests/faults
 
 wheel: $(VENV)/.test $(VENV55)/.test ## build the wheel and install it, and lay out the tests beside it without the package's source
 	@echo "== the wheel and the sdist"
@@ -60,16 +65,15 @@ lint: $(VENV)/.test ## check style, types and the direction of imports
 	@echo "== imports"
 	@$(BIN)/lint-imports --no-logo
 
-MATRIX := -m pytest -m 'worker or fault or slow'
-FAULTS := tests/faults tests/suite
+MATRIX := -m "worker or fault or slow"
 
 matrix: servers $(VENV55)/.test ## run the whole worker and fault suites, slow tests too, on Celery 5.7 and 5.5, and Django's
-	@echo "== workers on Celery 5.7 and on 5.5, side by side, since they mostly wait; the faults one after the other"
-	@$(BIN)/python scripts/lanes.py \
-		"$(BIN)/python $(MATRIX) $(addprefix --ignore ,$(FAULTS))" \
-		"$(BIN55)/python $(MATRIX) $(addprefix --ignore ,$(FAULTS))"
-	@$(BIN)/python $(MATRIX) $(FAULTS)
-	@$(BIN55)/python $(MATRIX) $(FAULTS)
+	@echo "== workers and faults on Celery 5.7"
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(MATRIX) $(TESTS)
+	@$(BIN)/python -m pytest $(MATRIX) $(FAULTS)
+	@echo "== workers and faults on Celery 5.5"
+	@$(BIN55)/python -m pytest $(SIDE_BY_SIDE) $(MATRIX) $(TESTS)
+	@$(BIN55)/python -m pytest $(MATRIX) $(FAULTS)
 	@$(MAKE) --no-print-directory django
 
 django: servers $(VENV42)/.test ## run Django's tests on its oldest version, its LTS and, with Python 3.12, its newest

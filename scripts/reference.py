@@ -182,11 +182,9 @@ def tasks() -> Iterator[str]:
 def taken_by(task: Task) -> str:
     if isinstance(task, BuiltinTask):
         return f"[`{task.request_class.__name__}`](python.md#requests)"
-    return (
-        "a finished job"
-        if isinstance(task, RecordedTask)
-        else "none: it is sent by us, as the message of a dead letter"
-    )
+    if not isinstance(task, RecordedTask):
+        return "none: it is sent by us, as the message of a dead letter"
+    return {"job": "a finished job", "items": "a list"}[next(iter(inspect.signature(task.run).parameters))]
 
 
 def summary_of(task: Task) -> str:

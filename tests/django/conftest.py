@@ -75,6 +75,7 @@ def app(tmp_path: Path) -> Iterator[Celery]:
     before = _state._tls.current_app
     with make_app(tmp_path, webhook_secrets=[SECRET]) as app:
         app.set_current()
+        app.backend.client.cache.clear()  # Celery's results in memory are one store, whatever the app
         conf = dict(app.conf.framelane)
         yield app
         app.main, app.conf.framelane = "shop", conf

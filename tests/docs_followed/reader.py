@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from scripts.wheel import the_wheel
 from tests.docs_followed.pages import ROOT, Block, blocks_of, sections_of
 from tests.docs_followed.terminals import Command, Terminal, commands_in
 
@@ -22,18 +22,14 @@ def fresh_environ(**more: str) -> dict[str, str]:
 
 
 def build_wheel(folder: Path) -> dict[str, str]:
-    """Build this checkout's wheel; the variables by which pip takes it, and else what the suite is pinned to."""
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], cwd=ROOT, check=True,
-        capture_output=True, timeout=120,
-    )  # fmt: skip
-    [wheel] = folder.glob("*.whl")
+    """The wheel under test; the variables by which pip takes it, and else what the suite is pinned to."""
+    wheel = the_wheel(folder)
     pins = (ROOT / "requirements" / "test.txt").read_text()
     constraints = folder / "constraints.txt"
     constraints.write_text(f"framelane-celery=={wheel.name.split('-')[1]}\n{pins}")
     return {
         "PIP_CONSTRAINT": str(constraints),
-        "PIP_FIND_LINKS": str(folder),
+        "PIP_FIND_LINKS": str(wheel.parent),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }
 

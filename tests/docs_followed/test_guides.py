@@ -20,6 +20,7 @@ from celery import Celery
 from celery.app.defaults import DEFAULTS
 from celery.bin.celery import celery as celery_command
 
+import framelane_celery
 from framelane_celery import FramelaneClient, errors, webhooks
 from framelane_celery.cli.commands import framelane
 from framelane_celery.settings import FramelaneSettings, settings_of
@@ -152,7 +153,7 @@ def test_the_bad_days_commands_are_there() -> None:
 
 
 def test_the_bad_day_shows_what_commands_say() -> None:
-    source = "\n".join(path.read_text() for path in (ROOT / "framelane_celery").rglob("*.py"))
+    source = "\n".join(path.read_text() for path in Path(framelane_celery.__file__).parent.rglob("*.py"))
     told = [text for row in rows_of_the_bad_day() for text in re.findall(r"`([^`]+)`", row[2])]
     assert len(told) >= 3
     for text in told:
