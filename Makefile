@@ -39,11 +39,11 @@ SIDE_BY_SIDE := -q -n 4 --dist loadfile --no-loadscope-reorder
 
 test: servers lint docs wheel ## run every check; needs Redis, RabbitMQ and PostgreSQL, and says how to get them
 	@echo "== tests of the wheel on Celery 5.7, then a subset on 5.5: four at a time, since real workers mostly wait"
-	@cd $(CHECKOUT) && $(WHEEL)/venv/bin/python -m pytest $(SIDE_BY_SIDE) -m "not slow" $(TESTS)
-	@cd $(CHECKOUT) && $(WHEEL)/venv-celery55/bin/python -m pytest $(SIDE_BY_SIDE) -m "celery55 and not slow" $(TESTS)
+	@cd $(CHECKOUT) && ../venv/bin/python -m pytest $(SIDE_BY_SIDE) -m "not slow" $(TESTS)
+	@cd $(CHECKOUT) && ../venv-celery55/bin/python -m pytest $(SIDE_BY_SIDE) -m "celery55 and not slow" $(TESTS)
 	@echo "== the faults, whose scenes are played at the same time"
-	@cd $(CHECKOUT) && $(WHEEL)/venv/bin/python -m pytest -m "not slow" $(FAULTS)
-	@cd $(CHECKOUT) && $(WHEEL)/venv-celery55/bin/python -m pytest -m "celery55 and not slow" tests/faults
+	@cd $(CHECKOUT) && ../venv/bin/python -m pytest -m "not slow" $(FAULTS)
+	@cd $(CHECKOUT) && ../venv-celery55/bin/python -m pytest -m "celery55 and not slow" tests/faults
 
 wheel: $(VENV)/.test $(VENV55)/.test ## build the wheel and install it, and lay out the tests beside it without the package's source
 	@echo "== the wheel and the sdist"
