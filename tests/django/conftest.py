@@ -9,6 +9,7 @@ from typing import Any
 import django
 import pytest
 from celery import Celery, _state
+from celery.backends import cache
 from django.conf import settings
 
 from framelane_celery.operations import room_for
@@ -75,7 +76,7 @@ def app(tmp_path: Path) -> Iterator[Celery]:
     before = _state._tls.current_app
     with make_app(tmp_path, webhook_secrets=[SECRET]) as app:
         app.set_current()
-        app.backend.client.cache.clear()  # Celery's results in memory are one store, whatever the app
+        cache._DUMMY_CLIENT_CACHE.clear()  # what Celery keeps in memory is one store, whatever the app
         conf = dict(app.conf.framelane)
         yield app
         app.main, app.conf.framelane = "shop", conf

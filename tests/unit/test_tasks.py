@@ -542,5 +542,7 @@ def test_shared_tasks_of_a_user_take_the_base() -> None:
     def shared() -> RenderRequest:
         return RenderRequest.model_validate(COMPOSITION)
 
-    assert isinstance(shared, FramelaneTask)
-    assert shared.job_kind == "render"
+    app = Celery("unit", broker="memory://", set_as_current=False)
+    app.finalize(auto=True)
+    assert isinstance(app.tasks["unit.shared"], FramelaneTask)
+    assert app.tasks["unit.shared"].job_kind == "render"
