@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser.chromium import running_chromium
 from tests.browser.site import Site, running_site, started_site
-
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="package")
@@ -33,17 +27,9 @@ def own_site(tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
-    """Not for longer: while it is open, this thread has a loop, in which Django's ORM refuses to work."""
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium")
-    if chromium is None and not os.environ.get("CI"):
-        pytest.skip("needs Chromium: on Debian, apt-get install chromium")
-    assert chromium, "Chromium is missing: .ci/run installs it"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+    """Not for longer than these tests: see there."""
+    with running_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="package")

@@ -14,13 +14,13 @@ from uuid import uuid4
 import pytest
 import redis
 import requests
-import sqlalchemy as sa
 
 from framelane_celery.testing import FramelaneServer
 from scripts.check_servers import SERVERS
 from tests.docs_followed.pages import DOCS
 from tests.docs_followed.reader import Reader, fresh_environ
 from tests.docs_followed.services import Services, Unit
+from tests.room.stores import own_schema
 from tests.room.test_servers import free_port
 from tests.worker.stacks import wait_for
 
@@ -126,14 +126,8 @@ def rabbitmq() -> Iterator[str]:
 @pytest.fixture
 def database(rabbitmq: str) -> Iterator[str]:
     """A schema of that name, as the database that the page's SQL makes; its URL."""
-    schema = rabbitmq.replace("-", "_")
-    engine = sa.create_engine(URLS["PostgreSQL"], poolclass=sa.NullPool)
-    with engine.begin() as connection:
-        connection.execute(sa.text(f"CREATE SCHEMA {schema}"))
-    yield f"{URLS['PostgreSQL']}?options=-csearch_path%3D{schema}"
-    with engine.begin() as connection:
-        connection.execute(sa.text(f"DROP SCHEMA {schema} CASCADE"))
-    engine.dispose()
+    with own_schema(URLS["PostgreSQL"], rabbitmq.replace("-", "_")) as url:
+        yield url
 
 
 def makes_what_the_worker_uses(statements: str) -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-import sqlalchemy as sa
 
 from framelane_celery.testing import FramelaneServer
 from scripts.check_servers import SERVERS
 from tests.demo.processes import process, said
 from tests.docs_followed.pages import DOCS, ROOT, blocks_of
 from tests.docs_followed.terminals import commands_in, is_shown
+from tests.room.stores import own_schema
 from tests.worker.stacks import wait_for
 
 PAGE = DOCS / "guides" / "sqs.md"
@@ -39,14 +39,8 @@ pytestmark = [pytest.mark.worker, pytest.mark.timeout(300)]
 @pytest.fixture
 def database() -> Iterator[str]:
     """A schema of the test's own."""
-    schema = f"sqs_{uuid4().hex[:10]}"
-    engine = sa.create_engine(POSTGRES, poolclass=sa.NullPool)
-    with engine.begin() as connection:
-        connection.execute(sa.text(f"CREATE SCHEMA {schema}"))
-    yield f"{POSTGRES}?options=-csearch_path%3D{schema}"
-    with engine.begin() as connection:
-        connection.execute(sa.text(f"DROP SCHEMA {schema} CASCADE"))
-    engine.dispose()
+    with own_schema(POSTGRES, f"sqs_{uuid4().hex[:10]}") as url:
+        yield url
 
 
 def on_files(folder: Path) -> str:

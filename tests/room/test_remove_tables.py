@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from framelane_celery.room import Removed, Room, open_room
 from scripts.check_servers import SERVERS
 from tests.room.steps import Make, put
+from tests.room.stores import own_schema
 
 POSTGRES = next(server.url for server in SERVERS if server.name == "PostgreSQL")
 
@@ -22,14 +23,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/room.db"
         return
-    schema = f"test_{uuid4().hex[:12]}"
-    engine = sa.create_engine(POSTGRES.replace("postgresql://", "postgresql+psycopg://"))
-    with engine.begin() as connection:
-        connection.execute(sa.text(f"CREATE SCHEMA {schema}"))
-    yield f"{POSTGRES}?options=-csearch_path%3D{schema}"
-    with engine.begin() as connection:
-        connection.execute(sa.text(f"DROP SCHEMA {schema} CASCADE"))
-    engine.dispose()
+    with own_schema(POSTGRES, f"test_{uuid4().hex[:12]}") as url:
+        yield url
 
 
 def tables(url: str) -> set[str]:
