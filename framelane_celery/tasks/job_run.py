@@ -25,7 +25,9 @@ from framelane_celery.errors import (
     InvalidArguments,
     JobFailed,
     RateLimited,
+    SettingsError,
     TransportError,
+    Unauthorized,
 )
 from framelane_celery.models import Job, JobRequest, RenderRequest, invalid_arguments
 from framelane_celery.monitoring import PROGRESS, progress_meta, say, tracing
@@ -70,9 +72,13 @@ class JobRun(WorkerRun):
 
     @property
     def client(self) -> FramelaneClient:
+        """Its account's. Raises: Unauthorized, without a key: the routes decide, as about one that is wrong."""
         from framelane_celery.client import shared_client  # requests is imported only where HTTP is spoken
 
-        return shared_client(self.settings.of(self.record.account))
+        try:
+            return shared_client(self.settings.of(self.record.account))
+        except SettingsError as error:
+            raise Unauthorized(str(error), 401, "unauthorized") from None
 
     @property
     def _kind(self) -> JobKind:

@@ -76,6 +76,8 @@ class WatcherStep(bootsteps.StartStopStep):
             return
         app = sender.app
         settings = settings_of(app)
+        if settings.api_key is None and not settings.accounts:
+            logger.error("no API key is set, so every job is refused: set framelane['api_key'] or FRAMELANE_API_KEY")
         mind_forks(app)
         self.watcher = Watcher(
             app,

@@ -16,6 +16,7 @@ from celery import Celery
 from celery.exceptions import Ignore
 
 from framelane_celery import records
+from framelane_celery.errors import Unauthorized
 from framelane_celery.records import Record
 from framelane_celery.room import Room, move, room_of
 from framelane_celery.settings import settings_of
@@ -152,3 +153,15 @@ def test_a_run_that_was_taken_over_sends_no_tail(app: Celery, room: Room) -> Non
     assert taken_over is not None
     with pytest.raises(Ignore):
         one.ask_lease()
+
+
+def test_without_a_key_the_routes_decide_as_about_a_wrong_one(app: Celery, room: Room, server: FramelaneServer) -> None:
+    """A key that was forgotten on one machine is the operator's mistake: nothing of the task may be gone."""
+    app.conf.framelane = {**app.conf.framelane, "api_key": None}
+    with pytest.raises(Unauthorized, match=r"api_key: no key is set; set framelane\['api_key'\] or FRAMELANE_API_KEY"):
+        run(app, room, "task")
+    record, _ = room.read("task")
+    assert record is not None
+    assert (record.failure or {})["code"] == "unauthorized"
+    assert record.letter is not None
+    assert server.ledger.counts()["jobs"] == 0

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from framelane_celery import dead_letters
+from framelane_celery.errors import Unauthorized
 from framelane_celery.testing import FramelaneServer
 from tests.worker.project import composition
 from tests.worker.stacks import Stack, jobs_of, wait_for
@@ -91,3 +92,19 @@ def test_no_line_about_a_task_is_without_its_id(make_stack: MakeStack, server: F
     text = (stack.folder / "lines").read_text()
     for secret in ("fl_test_key", "words of the customer", "signature=", "not-public.mp4?"):
         assert secret not in text
+
+
+def test_a_worker_without_a_key_says_so_and_loses_nothing(make_stack: MakeStack, server: FramelaneServer) -> None:
+    """What it refuses is replayed once another one has the key."""
+    stack = make_stack("redis", server)
+    keyless = json.dumps({**stack.framelane, "api_key": ""})
+    with stack.worker("-c", "1", name="w1", TEST_FRAMELANE=keyless, FRAMELANE_API_KEY="") as worker:
+        wait_for(lambda: "no API key is set" in worker.log, what="the worker's complaint")
+        result = render(stack).apply_async()
+        with pytest.raises(Unauthorized, match="no key is set"):
+            result.get(timeout=60)
+        stack.until(result.id, "dead")
+    with stack.worker("-c", "1", name="w2"):
+        replay = dead_letters.replay(stack.app, result.id)
+        stack.until(replay.task_id, "done")
+    assert len(jobs_of(server, replay.task_id)) == 1
