@@ -45,6 +45,8 @@ LABEL = re.compile(r"(Shape|Units|Raises|Resend|Source|Errors|Returns): +(.*)")
 def as_restructured_text(app: Any, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
     """Turn a docstring's labels (house style: "Raises: …", its further lines indented) into fields, and what is
     indented below a colon into a block of its own."""
+    if "".join(lines).startswith("Alias for field number"):  # what Python says of each field of a named tuple
+        lines.clear()
     fields: list[tuple[str, str]] = []
     text: list[str] = []
     for line in lines:
@@ -63,5 +65,10 @@ def _field(label: str, words: str) -> str:
     return f"``{words}``" if label == "Shape" else words.replace("*", r"\*")
 
 
+def skip_what_pydantic_adds(app: Any, what: str, name: str, obj: object, skip: bool, options: Any) -> bool | None:
+    return True if name == "model_config" else None
+
+
 def setup(app: Any) -> None:
+    app.connect("autodoc-skip-member", skip_what_pydantic_adds)
     app.connect("autodoc-process-docstring", as_restructured_text)

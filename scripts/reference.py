@@ -75,14 +75,18 @@ def command_lines(command: click.Command, called: str, title: str) -> Iterator[s
     yield from ("```", "", help_of(command), "")
     rows = [option_row(option, context) for option in command.params if isinstance(option, click.Option)]
     if rows:
-        yield from ("| option | default | meaning |", "| --- | --- | --- |", *rows, "")
+        has_defaults = any(default for _, default, _ in rows)
+        for option, default, meaning in (("option", "default", "meaning"), ("---", "---", "---"), *rows):
+            yield f"| {option} | {f'{default} | ' if has_defaults else ''}{meaning} |"
+        yield ""
 
 
 def help_of(command: click.Command) -> str:
     return cell(inspect.cleandoc(command.help or ""), within_table=False)
 
 
-def option_row(option: click.Option, context: click.Context) -> str:
+def option_row(option: click.Option, context: click.Context) -> tuple[str, str, str]:
+    """How it is written, its default, what it means."""
     told = option.get_help_record(context)
     assert told is not None, f"{option.name} is hidden"
     names, words = told
@@ -90,7 +94,7 @@ def option_row(option: click.Option, context: click.Context) -> str:
     default = option.get_default(context)
     is_shown = not option.is_flag and isinstance(default, (str, int, float))
     names = names.replace(" RANGE", "").replace("|", " | ")
-    return f"| `{cell(names)}` | {f'`{default}`' if is_shown else ''} | {cell(words)} |"
+    return f"`{cell(names)}`", f"`{default}`" if is_shown else "", cell(words)
 
 
 # --- metrics and signals -----------------------------------------------------------------------------------------

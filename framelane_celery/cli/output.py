@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from framelane_celery.errors import FramelaneError, clean_text
+from framelane_celery.errors import FramelaneError, SettingsError, clean_text
 from framelane_celery.operations import room_for
 from framelane_celery.room import Room
 from framelane_celery.waits import relative
@@ -28,6 +28,8 @@ _UNBOUND: Final = 100_000
 
 _LEAST_WRAPPED: Final = 30
 """A column that wraps in fewer cells than these is no pleasure: then each row is a paragraph."""
+
+_NO_APP: Final = "no app was named (celery -A PROJECT framelane …): "
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -46,10 +48,17 @@ class Commands(click.Group):
         _bear_any_text()
         try:
             return super().invoke(ctx)
+        except SettingsError as error:
+            raise NotDone(f"{'' if _names_an_app(ctx) else _NO_APP}{error}") from error
         except FramelaneError as error:
             raise NotDone(str(error)) from error
         except UnicodeEncodeError as error:  # bytes on the command line that are no text, so nothing has that name
             raise NotDone(f"not a name, as it is not text: {error.object!r}") from error
+
+
+def _names_an_app(ctx: click.Context) -> bool:
+    """Without ``-A`` Celery takes an app of its own, whose settings nobody has written, most likely."""
+    return ctx.find_root().params.get("app", "") is not None
 
 
 def app_of(ctx: click.Context) -> Celery:

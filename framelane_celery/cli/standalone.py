@@ -21,7 +21,7 @@ def main() -> None:
 
 @main.command()
 def demo() -> None:
-    """Run a whole pipeline on this machine, with nothing installed beside Python."""
+    """Run a whole pipeline on this machine, without any server."""
     from framelane_celery.demo import main as run_the_demo
 
     run_the_demo()

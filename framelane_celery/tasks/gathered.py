@@ -55,6 +55,7 @@ class Gathered(NamedTuple):
 
     @classmethod
     def of(cls, items: Iterable[Any]) -> Gathered:
+        """Split what the body of a `gather` got."""
         seen = [(item, TaskFailure.of(item)) for item in items]
         return cls([item for item, failure in seen if failure is None], [failure for _, failure in seen if failure])
 

@@ -55,6 +55,22 @@ def test_its_exit_codes(tmp_path: Path) -> None:
     assert celery(tmp_path, "framelane", "no-such").returncode == 2
 
 
+def test_without_an_app_the_error_says_how_to_name_one(tmp_path: Path) -> None:
+    """Celery takes an empty app of its own then, whose settings nobody has written."""
+    nobodys = {name: value for name, value in os.environ.items() if not name.startswith("FRAMELANE_")}
+    env = {**nobodys, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    (tmp_path / "bare.py").write_text("from celery import Celery\napp = Celery('bare')\n")
+
+    def error(*named: str) -> str:
+        command = [sys.executable, "-m", "celery", *named, "framelane", "waiting"]
+        ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+        assert (ran.returncode, ran.stdout) == (1, "")
+        return ran.stderr
+
+    assert error().startswith("Error: no app was named (celery -A PROJECT framelane …): room_url: ")
+    assert error("-A", "bare").startswith("Error: room_url: ")
+
+
 @pytest.mark.celery55
 def test_preload_options_of_the_project_bear_with_it(tmp_path: Path) -> None:
     (tmp_path / "with_options.py").write_text(
