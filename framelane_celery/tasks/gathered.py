@@ -69,8 +69,19 @@ def is_marked(request: Context) -> bool:
 
 def mark(canvas: Any) -> None:
     """Put the mark on a task's signature, or on each task of a chain."""
-    for step in canvas.tasks if canvas.get("subtask_type") == "chain" else [canvas]:
+    for step in steps_of(canvas):
         step.set(headers={**(step.options.get("headers") or {}), GATHERED: True})
+
+
+def steps_of(canvas: Any) -> list[Any]:
+    """The tasks of a chain; else the canvas itself."""
+    return list(canvas.tasks) if canvas.get("subtask_type") == "chain" else [canvas]
+
+
+def deaf_step(canvas: Any) -> Any:
+    """The first one that takes nothing of the step before (`.si`), and so would run, and be paid for, after a failure;
+    None: all pass a failure on."""
+    return next((step for step in steps_of(canvas)[1:] if step.immutable), None)
 
 
 def unmarked(headers: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from framelane_celery.records import JobKind, Record
 from framelane_celery.room import Room, move, room_of
 from framelane_celery.settings import FramelaneSettings, settings_of
 from framelane_celery.tasks.choice import OPTION, chosen
-from framelane_celery.tasks.gathered import is_marked, mark, passed_on
+from framelane_celery.tasks.gathered import deaf_step, is_marked, mark, passed_on
 from framelane_celery.tasks.jobs import fresh_url
 from framelane_celery.tasks.mending import mend
 from framelane_celery.tasks.run import WorkerRun, run_of
@@ -295,7 +295,7 @@ class RecordedTask(Task):
         run = run_of(self.request)
         if run is None:
             return super().on_replace(sig)
-        if is_marked(self.request):
+        if is_marked(self.request) and deaf_step(sig) is None:  # else a failure fails the whole, as in any chord
             mark(sig)
         run.start_replacing()
         try:

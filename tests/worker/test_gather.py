@@ -149,6 +149,15 @@ def test_an_exception_of_the_users_own_fails_the_whole(stack: Stack) -> None:
     assert isinstance(result.result, ChordError)
 
 
+def test_a_replacement_with_an_immutable_step_is_not_gathered(stack: Stack) -> None:
+    """That step would run after the failure, and its result stand in the list as if nothing had failed."""
+    result = gather([render(stack), stack.sig("replacing", "immutable", **FAILS)], stack.sig("note", tag="gathered"))
+    result = result.apply_async()
+    wait_for(result.ready)
+    assert isinstance(result.result, JobFailed | ChordError)
+    assert not [note for note in stack.journal("plain") if note["tag"] == "after"]
+
+
 def test_a_revoke_fails_the_whole(stack: Stack) -> None:
     result = gather([render(stack), render(stack, outcome="never")], stack.sig("note", tag="gathered")).apply_async()
     member = result.parent.children[1]
