@@ -98,10 +98,10 @@ def drain(app: Celery, *, cancels: bool = False) -> Iterator[Survey]:
     app.loader.import_default_modules()  # which tasks have no job
     hold(app)
     while True:
+        if cancels:
+            cancel(app)
         seen = survey(app)
         hold(app, seen.accounts)
-        if cancels and cancel(app):
-            continue
         yield seen
         if seen.is_drained:
             return
