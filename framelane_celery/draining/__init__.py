@@ -191,7 +191,7 @@ class Removal(NamedTuple):
 
     queues: tuple[RemovedQueue, ...]
     queues_kept: tuple[str, ...]
-    """Those that are named in the app's own `task_queues`, or that its tasks are sent to."""
+    """Those that are named in the app's own `task_queues`, that its tasks are sent to, or that a worker takes from."""
     room: Removed
 
 
@@ -224,7 +224,8 @@ def remove(
 
 def _remove_queues(app: Celery, served: Iterable[str]) -> tuple[tuple[RemovedQueue, ...], tuple[str, ...]]:
     ours, kept = own_queues(app, settings_of(app), served)
-    return tuple(remove_queues(app, sorted(ours))), tuple(sorted(kept))
+    removed, in_use = remove_queues(app, sorted(ours))
+    return tuple(removed), tuple(sorted(kept | in_use))
 
 
 def _take_lead(store: Store) -> None:
