@@ -144,7 +144,7 @@ def _remove(
     if export is not None:
         _ask_over(export, yes=yes)
         exported = write_lines(export, draining.lines(app))
-    removal = draining.remove(app, queues=queues, is_kept_elsewhere=export is not None, discards=discards)
+    removal = draining.remove(app, queues=queues, exported=exported, discards=discards)
     if is_json:
         output.print_json({**_as_json(app, there), "exported": exported, "removed": _removed_as_json(removal)})
         return
