@@ -27,7 +27,7 @@ from framelane_celery.records import JobKind, Record
 from framelane_celery.room import Room, move, room_of
 from framelane_celery.settings import FramelaneSettings, settings_of
 from framelane_celery.tasks.choice import OPTION, chosen
-from framelane_celery.tasks.gathered import deaf_step, is_marked, mark, passed_on
+from framelane_celery.tasks.gathered import deaf_step, is_marked, mark, passed_on, with_mark
 from framelane_celery.tasks.jobs import fresh_url
 from framelane_celery.tasks.mending import mend
 from framelane_celery.tasks.run import WorkerRun, run_of
@@ -111,7 +111,7 @@ class RecordedTask(Task):
         Raises: InvalidArguments, DuplicateTask, RoomError, SettingsError (no such account); inside a running task none
         of them, since the error would be that task's.
         """
-        args, kwargs = _plain(args or ()), _plain(kwargs or {})
+        args, kwargs, options = _plain(args or ()), _plain(kwargs or {}), with_mark(options)
         account = chosen(self, options, args, kwargs)
         options.pop(OPTION, None)
         if self.app.conf.task_always_eager:
@@ -272,6 +272,7 @@ class RecordedTask(Task):
 
     def apply(self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
         """Run in place, on the account that ``framelane_account`` names."""
+        options = with_mark(options)
         if named := options.pop(OPTION, None):
             options["headers"] = wakeups.header_for(0, options.get("headers"), named)
         return super().apply(args, kwargs, *more, **options)
