@@ -215,8 +215,10 @@ class RecordedTask(Task):
                 ),
             )
             return redone if at_once else None
-        if (there.digest, there.account) != (record.digest, record.account):
-            other = "with other arguments" if there.digest != record.digest else f"on account {there.account}"
+        other = _difference(there, record)
+        if other is None and parent is None and _is_of_another_chord(there, record):
+            other = "already, so this chord would never hear of it"
+        if other is not None:
             message = (
                 f"task id {record.id!r} is taken by {there.task} {other}: use another task_id for another piece of work"
             )
@@ -341,6 +343,24 @@ class RecordedTask(Task):
     @property
     def room(self) -> Room:
         return room_of(self.app, self.settings)
+
+
+def _difference(there: Record, record: Record) -> str | None:
+    """What makes a call with a task id that is taken another piece of work; None: it is the same."""
+    if there.digest != record.digest:
+        return "with other arguments"
+    if there.account != record.account:
+        return f"on account {there.account}"
+    return None
+
+
+def _is_of_another_chord(there: Record, record: Record) -> bool:
+    """Whether a call is counted by a chord that did not make the record which is there. Inside a task it may be the
+    same chord, sent twice."""
+    chord = wakeups.chord_of(wakeups.Call.from_text(record.call).options)
+    if chord is None or not there.call:
+        return chord is not None
+    return chord != wakeups.chord_of(wakeups.Call.from_text(there.call).options)
 
 
 def _run_of(parent: Task | None, task_id: str) -> WorkerRun | None:
