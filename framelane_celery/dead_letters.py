@@ -25,7 +25,7 @@ from framelane_celery.queues import dead_letter_queue_of
 from framelane_celery.records import NEWEST, ForeignRecord, Record, dump_state, load_record
 from framelane_celery.room import TOMBSTONE_S, Room, move, room_of
 from framelane_celery.settings import settings_of
-from framelane_celery.tasks.gathered import unmarked
+from framelane_celery.tasks.gathered import GATHERED, unmarked
 from framelane_celery.wakeups import Call
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 LANES = ("dead:new", "dead")
 
-_OF_THE_OLD_CHORD = ("chord", "group_id", "group_index")
+_OF_THE_OLD_CHORD = ("chord", "group_id", "group_index", GATHERED)
 
 
 class NoSuchLetter(FramelaneError):
@@ -200,8 +200,11 @@ def _start_anew(room: Room, letter: Record, call: Call) -> Replay:
 def _outside_its_chord(options: Mapping[str, Any]) -> dict[str, Any]:
     """Without what would count the task, or a later step of its chain, as a member of a chord that has failed."""
     kept = {name: value for name, value in options.items() if name not in _OF_THE_OLD_CHORD}
-    if kept.get("headers"):
-        kept["headers"] = unmarked(kept["headers"])  # nobody gathers its failure any more
+    headers = kept.get("headers") or {}
+    if GATHERED in headers and kept.get("task_id"):  # a later step, whose own id has passed the failure on: it is over
+        kept["task_id"] = str(uuid5(NAMESPACE_URL, json.dumps(["framelane replay", kept["task_id"]])))
+    if headers:
+        kept["headers"] = unmarked(headers)  # nobody gathers its failure any more
     if kept.get("chain"):
         kept["chain"] = [_step_outside(step) for step in kept["chain"]]
     return kept

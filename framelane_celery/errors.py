@@ -61,7 +61,7 @@ class InvalidArguments(FramelaneError):
 
 
 class DuplicateTask(FramelaneError):
-    """The task id is taken by the same task with other arguments."""
+    """The task id is taken: with other arguments, on another account, or outside the chord that is called."""
 
     def __init__(self, message: str, task_id: str) -> None:
         super().__init__(message, task_id)

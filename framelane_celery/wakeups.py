@@ -115,6 +115,12 @@ def digest_of(call: Call) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def chord_of(options: Mapping[str, Any]) -> str | None:
+    """The group of the chord that counts a call with these options, or the end of its chain; None: no chord does."""
+    steps = [options, *(step.get("options") or {} for step in options.get("chain") or ())]
+    return next((str(step.get("group_id")) for step in steps if step.get("chord")), None)
+
+
 def _freeze_ids(signature: dict[str, Any]) -> None:
     """Give a saved signature, and all in it, the ids that Celery would else make anew with each publication."""
     signature["options"].setdefault("task_id", str(uuid4()))

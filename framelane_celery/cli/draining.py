@@ -144,7 +144,7 @@ def _remove(
     if export is not None:
         _ask_over(export, yes=yes)
         exported = write_lines(export, draining.lines(app))
-    removal = draining.remove(app, queues=queues, is_kept_elsewhere=export is not None, discards=discards)
+    removal = draining.remove(app, queues=queues, exported=exported, discards=discards)
     if is_json:
         output.print_json({**_as_json(app, there), "exported": exported, "removed": _removed_as_json(removal)})
         return
@@ -163,7 +163,8 @@ def _lost(there: Survey, export: str | None) -> str:
 
 def _removed(removal: Removal) -> list[str]:
     lines = [f"Queue {one.name}: removed, with {count_of(one.messages, 'message')}." for one in removal.queues]
-    lines += [f"Queue {name}: stays, as task_queues or a task's route names it." for name in removal.queues_kept]
+    why = "task_queues or a task's route names it, or a worker takes from it"
+    lines += [f"Queue {name}: stays, as {why}." for name in removal.queues_kept]
     lines += [f"Table {name}: removed." for name in removal.room.tables]
     lines.append(f"The room: {removal.room.entries} entries (keys or rows) removed.")
     if removal.room.tables_kept:

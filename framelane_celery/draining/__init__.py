@@ -98,10 +98,10 @@ def drain(app: Celery, *, cancels: bool = False) -> Iterator[Survey]:
     app.loader.import_default_modules()  # which tasks have no job
     hold(app)
     while True:
+        if cancels:
+            cancel(app)
         seen = survey(app)
         hold(app, seen.accounts)
-        if cancels and cancel(app):
-            continue
         yield seen
         if seen.is_drained:
             return
@@ -191,17 +191,15 @@ class Removal(NamedTuple):
 
     queues: tuple[RemovedQueue, ...]
     queues_kept: tuple[str, ...]
-    """Those that are named in the app's own `task_queues`, or that its tasks are sent to."""
+    """Those that are named in the app's own `task_queues`, that its tasks are sent to, or that a worker takes from."""
     room: Removed
 
 
-def remove(
-    app: Celery, *, queues: Iterable[str] = (), is_kept_elsewhere: bool = False, discards: bool = False
-) -> Removal:
+def remove(app: Celery, *, queues: Iterable[str] = (), exported: int | None = None, discards: bool = False) -> Removal:
     """Remove our queues, then everything of the namespace in the room; and its tables, if they are nobody else's.
 
     The lead is taken first, so that no watcher moves anything meanwhile, or begins to. ``queues``: those that workers
-    serve by ``-Q`` and no setting names. ``is_kept_elsewhere``: letters and what was not submitted are exported.
+    serve by ``-Q`` and no setting names. ``exported``: how many `lines` of what is there are kept elsewhere.
     ``discards``: lose whatever is there, jobs that go on included.
     Raises: NotDrained; RoomError, SettingsError; BrokerAway, with nothing of the room removed.
     """
@@ -213,7 +211,7 @@ def remove(
         try:
             if not discards:
                 there = survey(app)
-                _refuse_loss(there, is_kept_elsewhere)
+                _refuse_loss(there, exported)
                 _refuse_unread(store.room.open_count() - there.records)
             return Removal(*_remove_queues(app, queues), store.room.remove())
         except FramelaneError:
@@ -224,7 +222,8 @@ def remove(
 
 def _remove_queues(app: Celery, served: Iterable[str]) -> tuple[tuple[RemovedQueue, ...], tuple[str, ...]]:
     ours, kept = own_queues(app, settings_of(app), served)
-    return tuple(remove_queues(app, sorted(ours))), tuple(sorted(kept))
+    removed, in_use = remove_queues(app, sorted(ours))
+    return tuple(removed), tuple(sorted(kept | in_use))
 
 
 def _take_lead(store: Store) -> None:
@@ -236,18 +235,21 @@ def _take_lead(store: Store) -> None:
         )
 
 
-def _refuse_loss(there: Survey, is_kept_elsewhere: bool) -> None:
+def _refuse_loss(there: Survey, exported: int | None) -> None:
     if there.in_flight:
         raise NotDrained(
             f"{sum(there.in_flight.values())} tasks are under way ({told(there.in_flight)}): start a worker and let "
             "`drain` or `drain --cancel` end them first; --discard removes them all the same, and their jobs go on "
             "unwatched"
         )
-    if not there.is_empty and not is_kept_elsewhere:
+    if exported is None and not there.is_empty:
         raise NotDrained(
             f"{sum(there.not_submitted.values())} tasks were not submitted, and {there.letters} dead letters are here: "
             "--export FILE keeps them in a file, --discard loses them"
         )
+    late = sum(there.not_submitted.values()) + there.letters - (exported or 0)
+    if late > 0:
+        raise NotDrained(f"{late} tasks were called after the export: stop what calls tasks, then try again")
 
 
 def _refuse_unread(count: int) -> None:

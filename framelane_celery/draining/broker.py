@@ -47,20 +47,30 @@ def own_queues(app: Celery, settings: FramelaneSettings, served: Iterable[str] =
     return found - in_use, found & in_use
 
 
-def remove_queues(app: Celery, names: Iterable[str]) -> list[RemovedQueue]:
-    """Delete queues, and the exchange that Celery has made for each. Answers those that were there.
+class _InUse(Exception):
+    """A worker takes from the queue: one that was not stopped, or another app's."""
+
+
+def remove_queues(app: Celery, names: Iterable[str]) -> tuple[list[RemovedQueue], set[str]]:
+    """Delete queues, and the exchange that Celery has made for each. Answers those that were there; and those that
+    stay, as somebody takes from them. (Only RabbitMQ knows.)
 
     Raises: BrokerAway.
     """
+    removed, in_use = [], set()
     with app.connection_for_write(connect_timeout=CONNECT_S) as connection:
         try:
             connection.ensure_connection(max_retries=1, timeout=CONNECT_S)
-            removed = [_remove(connection, app.amqp.queues.new_missing(name)) for name in names]
+            for name in names:
+                try:
+                    removed.append(_remove(connection, app.amqp.queues.new_missing(name)))
+                except _InUse:
+                    in_use.add(name)
         except (OperationalError, OSError, *connection.connection_errors) as error:
             raise BrokerAway(
                 f"the broker cannot be reached ({type(error).__name__}); the room is as it was: try again"
             ) from None
-    return [one for one in removed if one is not None]
+    return [one for one in removed if one is not None], in_use
 
 
 def _remove(connection: Connection, queue: Queue) -> RemovedQueue | None:
@@ -72,7 +82,11 @@ def _remove(connection: Connection, queue: Queue) -> RemovedQueue | None:
             messages = channel.queue_declare(queue.name, passive=True).message_count
         except connection.channel_errors:
             return None
-        channel.queue_delete(queue.name)
+    try:
+        with connection.channel() as channel:
+            channel.queue_delete(queue.name, if_unused=True)
+    except connection.channel_errors:
+        raise _InUse from None
     try:
         with connection.channel() as channel:
             channel.exchange_delete(queue.exchange.name, if_unused=True)

@@ -7,9 +7,10 @@ of their messages, which travels with saved calls, retries and replacements. A t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from celery import signals
 from pydantic import BaseModel, ConfigDict
 
 from framelane_celery.errors import FramelaneError, JobCancelled, JobTimedOut, clean_text
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from celery.app.task import Context
 
 GATHERED: Final = "framelane_gathered"
-"""The header of the mark. One of its own: `framelane` is set anew with each message, every other header is kept."""
+"""The header of the mark. One of its own: `framelane` is set anew with each message, every other header is kept. And
+the option that brings it back: headers that are given with the call of a canvas replace those of its signatures."""
 
 
 class TaskFailure(BaseModel):
@@ -70,8 +72,33 @@ def is_marked(request: Context) -> bool:
 
 def mark(canvas: Any) -> None:
     """Put the mark on a task's signature, or on each task of a chain."""
-    for step in canvas.tasks if canvas.get("subtask_type") == "chain" else [canvas]:
-        step.set(headers={**(step.options.get("headers") or {}), GATHERED: True})
+    for step in steps_of(canvas):
+        step.set(headers={**(step.options.get("headers") or {}), GATHERED: True}, **{GATHERED: True})
+
+
+def steps_of(canvas: Any) -> list[Any]:
+    """The tasks of a chain; else the canvas itself."""
+    return list(canvas.tasks) if canvas.get("subtask_type") == "chain" else [canvas]
+
+
+def deaf_step(canvas: Any) -> Any:
+    """The first one that takes nothing of the step before (`.si`), and so would run, and be paid for, after a failure;
+    None: all pass a failure on."""
+    return next((step for step in steps_of(canvas)[1:] if step.immutable), None)
+
+
+def with_mark(options: dict[str, Any]) -> dict[str, Any]:
+    """A call's options with the option of the mark as its header."""
+    if not options.pop(GATHERED, False):
+        return options
+    return {**options, "headers": {**(options.get("headers") or {}), GATHERED: True}}
+
+
+@signals.before_task_publish.connect(dispatch_uid=GATHERED)
+def _into_the_header(headers: MutableMapping[str, Any], properties: MutableMapping[str, Any], **_: Any) -> None:
+    """Of a call by name, and of a plain task's: kombu knows no such option."""
+    if properties.pop(GATHERED, False):
+        headers[GATHERED] = True
 
 
 def unmarked(headers: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from celery import chord, shared_task
 from celery.canvas import Signature, maybe_signature
 
 from framelane_celery.errors import InvalidArguments
-from framelane_celery.tasks.gathered import mark
+from framelane_celery.tasks.gathered import deaf_step, mark, steps_of
 from framelane_celery.tasks.guarded import GuardedTask
 from framelane_celery.tasks.tail import show_no_result
 
@@ -39,21 +39,19 @@ def gather(tasks: Iterable[Signature], body: Signature | None = None) -> Signatu
 def _copy(task: Signature) -> Signature:
     """A copy of a task or a chain with the mark on each of its tasks."""
     copy = maybe_signature(task).clone()
-    steps = copy.tasks if copy.get("subtask_type") == "chain" else [copy]
-    for step in steps:
+    for step in steps_of(copy):
         if step.get("subtask_type"):
             raise InvalidArguments(
                 f"gather: each of its tasks is a task or a chain of tasks, and no {step['subtask_type']}: gather what "
                 "is in it, or run it before",
                 "tasks",
             )
-    for step in steps[1:]:
-        if step.immutable:
-            raise InvalidArguments(
-                f"gather: {step.task} is immutable (.si), so it would run after a failure too: let it take the result "
-                "of the step before (.s)",
-                "tasks",
-            )
+    if (deaf := deaf_step(copy)) is not None:
+        raise InvalidArguments(
+            f"gather: {deaf.task} is immutable (.si), so it would run after a failure too: let it take the result "
+            "of the step before (.s)",
+            "tasks",
+        )
     mark(copy)
     return copy
 

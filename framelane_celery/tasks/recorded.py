@@ -27,7 +27,7 @@ from framelane_celery.records import JobKind, Record
 from framelane_celery.room import Room, move, room_of
 from framelane_celery.settings import FramelaneSettings, settings_of
 from framelane_celery.tasks.choice import OPTION, chosen
-from framelane_celery.tasks.gathered import is_marked, mark, passed_on
+from framelane_celery.tasks.gathered import deaf_step, is_marked, mark, passed_on, with_mark
 from framelane_celery.tasks.jobs import fresh_url
 from framelane_celery.tasks.mending import mend
 from framelane_celery.tasks.run import WorkerRun, run_of
@@ -111,7 +111,7 @@ class RecordedTask(Task):
         Raises: InvalidArguments, DuplicateTask, RoomError, SettingsError (no such account); inside a running task none
         of them, since the error would be that task's.
         """
-        args, kwargs = _plain(args or ()), _plain(kwargs or {})
+        args, kwargs, options = _plain(args or ()), _plain(kwargs or {}), with_mark(options)
         account = chosen(self, options, args, kwargs)
         options.pop(OPTION, None)
         if self.app.conf.task_always_eager:
@@ -215,8 +215,10 @@ class RecordedTask(Task):
                 ),
             )
             return redone if at_once else None
-        if (there.digest, there.account) != (record.digest, record.account):
-            other = "with other arguments" if there.digest != record.digest else f"on account {there.account}"
+        other = _difference(there, record)
+        if other is None and parent is None and _is_of_another_chord(there, record):
+            other = "already, so this chord would never hear of it"
+        if other is not None:
             message = (
                 f"task id {record.id!r} is taken by {there.task} {other}: use another task_id for another piece of work"
             )
@@ -272,6 +274,7 @@ class RecordedTask(Task):
 
     def apply(self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
         """Run in place, on the account that ``framelane_account`` names."""
+        options = with_mark(options)
         if named := options.pop(OPTION, None):
             options["headers"] = wakeups.header_for(0, options.get("headers"), named)
         return super().apply(args, kwargs, *more, **options)
@@ -295,7 +298,7 @@ class RecordedTask(Task):
         run = run_of(self.request)
         if run is None:
             return super().on_replace(sig)
-        if is_marked(self.request):
+        if is_marked(self.request) and deaf_step(sig) is None:  # else a failure fails the whole, as in any chord
             mark(sig)
         run.start_replacing()
         try:
@@ -340,6 +343,24 @@ class RecordedTask(Task):
     @property
     def room(self) -> Room:
         return room_of(self.app, self.settings)
+
+
+def _difference(there: Record, record: Record) -> str | None:
+    """What makes a call with a task id that is taken another piece of work; None: it is the same."""
+    if there.digest != record.digest:
+        return "with other arguments"
+    if there.account != record.account:
+        return f"on account {there.account}"
+    return None
+
+
+def _is_of_another_chord(there: Record, record: Record) -> bool:
+    """Whether a call is counted by a chord that did not make the record which is there. Inside a task it may be the
+    same chord, sent twice."""
+    chord = wakeups.chord_of(wakeups.Call.from_text(record.call).options)
+    if chord is None or not there.call:
+        return chord is not None
+    return chord != wakeups.chord_of(wakeups.Call.from_text(there.call).options)
 
 
 def _run_of(parent: Task | None, task_id: str) -> WorkerRun | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from framelane_celery import dead_letters, operations
+from framelane_celery import dead_letters, draining, operations
 from framelane_celery.operations import room_for
 from framelane_celery.room import Room
 from framelane_celery.wakeups import Call
@@ -212,6 +212,16 @@ def test_records_of_a_newer_version_are_not_removed_unread(shell: Shell, room: R
     assert why in shell.run(*REMOVE, exits=1).stderr
     assert room.open_count() == 1
     assert shell.json(*REMOVE, "--discard")["removed"]["entries"] > 0
+
+
+def test_what_was_called_after_the_export_is_not_removed(shell: Shell, app: Celery, room: Room) -> None:
+    end_all(room)
+    exported = len(list(draining.lines(app)))
+    room.create(make_record("late", "instant"))
+    with pytest.raises(draining.NotDrained, match="1 tasks were called after the export: stop what calls tasks"):
+        draining.remove(app, exported=exported)
+    assert room.open_count() == exported + 1
+    draining.remove(app, exported=exported + 1)
 
 
 def test_removal_asks(shell: Shell, room: Room) -> None:

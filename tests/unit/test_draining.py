@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from celery import Celery
 from kombu import Queue
 
-from framelane_celery import GuardedTask, render
+from framelane_celery import GuardedTask, draining, render
 from framelane_celery.draining import is_in_flight, is_not_submitted, is_to_cancel
 from framelane_celery.draining.broker import own_queues
+from framelane_celery.operations import room_for
 from framelane_celery.records import Record
 from framelane_celery.settings import settings_of
 
@@ -54,6 +59,28 @@ def test_what_becomes_of_a_record(
 def test_a_tail_that_has_begun_is_not_cancelled(until: Any, to_cancel: bool) -> None:
     record = Record("task-1", "shop.publish", "{}", "d", until=until)
     assert is_to_cancel(record, is_guarded=True) is to_cancel
+
+
+def test_a_drain_that_cancels_tells_though_callers_go_on(tmp_path: Path) -> None:
+    """Each pass cancels what was called since the one before: else its time never ends, and it never rests."""
+    app = make_app({"room_url": f"sqlite:///{tmp_path}/room.db"})
+    room, drained = room_for(app), draining.drain(app, cancels=True)
+    is_over = threading.Event()
+
+    def call() -> None:
+        for number in itertools.count():
+            if is_over.wait(0.001):
+                return
+            room.create(Record(f"task-{number}", "framelane.render", "{}", "d", until="instant", due_at=9e9))
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(call)
+        try:
+            seen = pool.submit(next, drained).result(timeout=10)
+        finally:
+            is_over.set()
+    assert seen.in_flight["instant"] > 0
+    room.close()
 
 
 # --- queues ------------------------------------------------------------------------------------------------------

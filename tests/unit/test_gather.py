@@ -6,6 +6,7 @@ Real workers gather in tests/worker/test_gather.py.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,16 @@ from celery import Celery, chain, chord, group, states
 from celery.app.task import Context
 from celery.exceptions import Ignore
 
-from framelane_celery import FramelaneTask, Gathered, InvalidArguments, JobFailed, RenderRequest, TaskFailure, gather
+from framelane_celery import (
+    DuplicateTask,
+    FramelaneTask,
+    Gathered,
+    InvalidArguments,
+    JobFailed,
+    RenderRequest,
+    TaskFailure,
+    gather,
+)
 from framelane_celery.errors import (
     FramelaneError,
     JobCancelled,
@@ -102,6 +112,30 @@ def test_what_would_run_after_a_failure_is_refused(app: Celery) -> None:
     with pytest.raises(InvalidArguments, match=r"framelane\.render is immutable \(\.si\)"):
         gather([chain(render.s(COMPOSITION), render.si(COMPOSITION))])
     gather([chain(render.si(COMPOSITION), app.tasks["framelane.transcribe"].s())])
+
+
+def test_a_task_id_that_is_taken_never_leaves_a_second_chord_waiting(app: Celery, room: Room) -> None:
+    """Nothing new happens for it, so the second chord would never hear of it."""
+    render = app.tasks["framelane.render"]
+    app.backend.ensure_chords_allowed = lambda: None
+
+    def call(task_id: str, canvas: Any) -> Any:
+        return gather([canvas(render.s(COMPOSITION).set(task_id=task_id))]).apply_async()
+
+    for task_id, canvas in (
+        ("alone", lambda step: step),
+        ("first", lambda step: step | app.tasks["framelane.transcribe"].s()),
+    ):
+        call(task_id, canvas)
+        with pytest.raises(DuplicateTask, match="this chord would never hear of it"):
+            call(task_id, canvas)
+    record, _ = room.read("alone")
+    assert record is not None
+    assert room.save(record, replace(record, until="done", call="", due_at=None)) == "saved"
+    with pytest.raises(DuplicateTask, match="this chord would never hear of it"):
+        call("alone", lambda step: step)
+    for _ in range(2):  # in a group there is nobody who counts
+        group([render.s(COMPOSITION).set(task_id="in a group")]).apply_async()
 
 
 # --- the value ---------------------------------------------------------------------------------------------------

@@ -199,6 +199,8 @@ def replacing(self, shape: str, **metadata: str) -> RenderRequest:
         return self.replace(note.s({"id": "plain"}, tag="replaced"))
     if shape == "render":
         return self.replace(framelane.render.s(composition("replaced", **metadata)))
+    if shape == "immutable":
+        return self.replace(framelane.render.s(composition("replaced", **metadata)) | note.si("after", tag="after"))
     return self.replace(note.s(composition("chained"), tag="before") | framelane.render.s())
 
 

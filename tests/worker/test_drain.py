@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from celery import chain
 from celery.exceptions import TaskRevokedError
 
+from framelane_celery.draining.broker import remove_queues
 from framelane_celery.testing import FramelaneServer
 from scripts import wheel
 from tests.cli.conftest import Shell
@@ -97,6 +98,21 @@ def in_background(shell: Shell, *words: str) -> Future[Any]:
     future = pool.submit(lambda: json.loads(shell.run(*words).stdout))
     pool.shutdown(wait=False)
     return future
+
+
+@pytest.mark.parametrize("stack", ["rabbitmq"], indirect=True)
+def test_a_queue_that_somebody_takes_from_stays(stack: Stack) -> None:
+    """Two apps may name one queue for their retries, and one of them is alive."""
+    shared, own = f"{stack.queue}.retry", f"{stack.namespace}.dead"
+    with stack.app.connection_for_write() as connection:
+        for name in (shared, own):
+            connection.SimpleQueue(name).put("x")
+        with connection.Consumer([stack.app.amqp.queues.new_missing(shared)]):
+            removed, in_use = remove_queues(stack.app, [own, shared])
+            assert ([one.name for one in removed], in_use) == ([own], {shared})
+        assert stack.waiting_in(shared) is not None
+    removed, in_use = remove_queues(stack.app, [own, shared])
+    assert ([one.name for one in removed], in_use) == ([shared], set())
 
 
 # --- waiting, and going back -------------------------------------------------------------------------------------

@@ -102,6 +102,15 @@ def test_without_a_body_the_list_is_what_get_gives(stack: Stack) -> None:
     assert [TaskFailure.of(item) is None for item in got] == [False, True]
 
 
+def test_headers_of_the_callers_own_do_not_end_it(stack: Stack) -> None:
+    """Celery gives a call's headers to each task of the canvas, in place of its own."""
+    steps = chain(render(stack, **FAILS), stack.sig("framelane.transcribe"))
+    made = gather([steps, render(stack, **FAILS), render(stack)], stack.sig("note", tag="gathered"))
+    for result in (made.apply_async(headers={"request": "7"}), made.set(headers={"request": "7"}).apply_async()):
+        got = result.get(timeout=60)
+        assert [TaskFailure.of(item) is None for item in got] == [False, False, True]
+
+
 def test_it_stands_in_a_chain(stack: Stack) -> None:
     middle = gather([stack.sig("montage"), stack.sig("montage", **FAILS)], stack.sig("note", tag="gathered"))
     got = chain(render(stack), middle, stack.sig("note", tag="end")).apply_async().get(timeout=60)
@@ -143,10 +152,34 @@ def test_a_replay_is_outside_so_it_raises(stack: Stack) -> None:
     assert len([note for note in stack.journal("plain") if note["id"] == result.id]) == 1
 
 
+def test_a_later_step_of_a_replay_runs_outside_too(stack: Stack) -> None:
+    """Though its id has passed the failure on, and is over."""
+    once = {"fails": "1", "code": "source_gone", "counted_as": f"later-{stack.namespace}"}
+    steps = chain(render(stack, **once), stack.sig("montage", **FAILS))
+    failure = TaskFailure.of(gather([steps]).apply_async().get(timeout=60)[0])
+    assert failure is not None
+    wait_for(lambda: stack.record(failure.task_id).is_letter)
+    before = {letter.id for letter in dead_letters.letters(stack.room)}
+    again = stack.app.AsyncResult(dead_letters.replay(stack.app, failure.task_id).task_id)
+    assert again.get(timeout=60)["status"] == "completed"
+    rest = "tests.worker.project.montage"
+    last = wait_for(lambda: [one for one in dead_letters.letters(stack.room, task=rest) if one.id not in before])
+    assert stack.app.AsyncResult(last[0].id).state == "FAILURE"
+
+
 def test_an_exception_of_the_users_own_fails_the_whole(stack: Stack) -> None:
     result = gather([render(stack), stack.sig("raising", "bug")], stack.sig("note", tag="gathered")).apply_async()
     wait_for(result.ready)
     assert isinstance(result.result, ChordError)
+
+
+def test_a_replacement_with_an_immutable_step_is_not_gathered(stack: Stack) -> None:
+    """That step would run after the failure, and its result stand in the list as if nothing had failed."""
+    result = gather([render(stack), stack.sig("replacing", "immutable", **FAILS)], stack.sig("note", tag="gathered"))
+    result = result.apply_async()
+    wait_for(result.ready)
+    assert isinstance(result.result, JobFailed | ChordError)
+    assert not [note for note in stack.journal("plain") if note["tag"] == "after"]
 
 
 def test_a_revoke_fails_the_whole(stack: Stack) -> None:
