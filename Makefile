@@ -19,7 +19,7 @@ NEWEST_PYTHON ?= $(firstword $(foreach name,$(NEWER_PYTHONS),$(shell $(name) -c 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-django test unit lint matrix django newest-django faults bench coverage docs reference pictures servers pins wheel kept clean
+.PHONY: help demo demo-django test unit lint matrix django newest-django faults bench coverage docs reference pictures servers pins wheel kept clean matrix-workers57 matrix-faults57 matrix-workers55 matrix-faults55
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -68,13 +68,23 @@ lint: $(VENV)/.test ## check style, types and the direction of imports
 MATRIX := -m "worker or fault or slow"
 
 matrix: servers $(VENV55)/.test ## run the whole worker and fault suites, slow tests too, on Celery 5.7 and 5.5, and Django's
-	@echo "== workers and faults on Celery 5.7"
+	@$(MAKE) --no-print-directory --keep-going matrix-workers57 matrix-faults57 matrix-workers55 matrix-faults55 django
+
+matrix-workers57:
+	@echo "== workers on Celery 5.7"
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(MATRIX) $(TESTS)
+
+matrix-faults57:
+	@echo "== faults on Celery 5.7"
 	@$(BIN)/python -m pytest $(MATRIX) $(FAULTS)
-	@echo "== workers and faults on Celery 5.5"
+
+matrix-workers55:
+	@echo "== workers on Celery 5.5"
 	@$(BIN55)/python -m pytest $(SIDE_BY_SIDE) $(MATRIX) $(TESTS)
+
+matrix-faults55:
+	@echo "== faults on Celery 5.5"
 	@$(BIN55)/python -m pytest $(MATRIX) $(FAULTS)
-	@$(MAKE) --no-print-directory django
 
 django: servers $(VENV42)/.test ## run Django's tests on its oldest version, its LTS and, with Python 3.12, its newest
 	@echo "== Django 4.2"

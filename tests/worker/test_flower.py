@@ -75,18 +75,19 @@ def test_a_failure_shows_its_code(flower: Flower) -> None:
 
 def test_an_attempt_that_is_tried_again_can_be_seen(flower: Flower) -> None:
     result = flower.stack.sig("framelane.render", composition(fails="1", code="internal")).apply_async()
-    told = flower.until(result.id, "RETRY")
-    assert told["exception"].startswith("internal: ")
     result.get(timeout=60)
-    assert flower.until(result.id, "SUCCESS")["retried"]
+    told = flower.until(result.id, "SUCCESS")  # it was RETRY for as long as its backoff, which may be no time at all
+    assert told["retried"] < told["succeeded"]
+    assert told["exception"].startswith("internal: ")
 
 
 def test_a_refusal_that_is_tried_again_can_be_seen(flower: Flower) -> None:
     """A POST that is refused fails in the run, not in the watcher."""
     result = flower.stack.sig("refused_again").apply_async()
-    assert flower.until(result.id, "RETRY")["exception"].endswith("invalid_source")
     result.get(timeout=60)
-    assert flower.until(result.id, "SUCCESS")["retried"]
+    told = flower.until(result.id, "SUCCESS")
+    assert told["retried"] < told["succeeded"]
+    assert told["exception"].endswith("invalid_source")
 
 
 def test_there_are_no_workers_but_the_real_one(flower: Flower) -> None:
