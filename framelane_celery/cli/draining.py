@@ -139,6 +139,8 @@ def _remove(
     app: Celery, export: str | None, queues: tuple[str, ...], *, discards: bool, yes: bool, is_json: bool
 ) -> None:
     there = draining.survey(app)
+    if not discards:  # before anything is asked or written
+        draining.refuse_loss(there, None if export is None else there.left)
     output.ask(f"Remove all of {settings_of(app).namespace}{_lost(there, export)}, for good?", yes=yes)
     exported = None
     if export is not None:
@@ -169,7 +171,10 @@ def _removed(removal: Removal) -> list[str]:
     lines.append(f"The room: {removal.room.entries} entries (keys or rows) removed.")
     if removal.room.tables_kept:
         lines.append(f"The tables stay: {removal.room.tables_kept}.")
-    return [*lines, "What is left to you: docs/removing.md."]
+    return [
+        *lines,
+        "Results and webhooks stay: see “What stays” of the page “Removing framelane_celery”.",
+    ]
 
 
 def _removed_as_json(removal: Removal) -> dict[str, Any]:

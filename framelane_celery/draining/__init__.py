@@ -63,9 +63,9 @@ class Survey(NamedTuple):
         return not self.in_flight
 
     @property
-    def is_empty(self) -> bool:
-        """Nothing would be lost."""
-        return not (self.in_flight or self.not_submitted or self.letters)
+    def left(self) -> int:
+        """What nothing moves on, and `lines` keep: not submitted, or a dead letter."""
+        return sum(self.not_submitted.values()) + self.letters
 
 
 def is_in_flight(record: Record) -> bool:
@@ -211,7 +211,7 @@ def remove(app: Celery, *, queues: Iterable[str] = (), exported: int | None = No
         try:
             if not discards:
                 there = survey(app)
-                _refuse_loss(there, exported)
+                refuse_loss(there, exported)
                 _refuse_unread(store.room.open_count() - there.records)
             return Removal(*_remove_queues(app, queues), store.room.remove())
         except FramelaneError:
@@ -235,20 +235,20 @@ def _take_lead(store: Store) -> None:
         )
 
 
-def _refuse_loss(there: Survey, exported: int | None) -> None:
+def refuse_loss(there: Survey, exported: int | None) -> None:
+    """Refuse a removal that would lose something. ``exported`` as in `remove`. Raises: NotDrained."""
     if there.in_flight:
         raise NotDrained(
             f"{sum(there.in_flight.values())} tasks are under way ({told(there.in_flight)}): start a worker and let "
             "`drain` or `drain --cancel` end them first; --discard removes them all the same, and their jobs go on "
             "unwatched"
         )
-    if exported is None and not there.is_empty:
+    if exported is None and there.left:
         raise NotDrained(
             f"{sum(there.not_submitted.values())} tasks were not submitted, and {there.letters} dead letters are here: "
             "--export FILE keeps them in a file, --discard loses them"
         )
-    late = sum(there.not_submitted.values()) + there.letters - (exported or 0)
-    if late > 0:
+    if (late := there.left - (exported or 0)) > 0:
         raise NotDrained(f"{late} tasks were called after the export: stop what calls tasks, then try again")
 
 

@@ -204,6 +204,15 @@ def test_nothing_is_removed_that_would_be_lost(
         assert room.lead("w1@host/0002", 60) is not None  # a worker may go on at once
 
 
+@pytest.mark.usefixtures("room")
+def test_what_would_be_lost_is_refused_before_anybody_is_asked(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "left.jsonl"
+    told = shell.run("drain", "--remove", "--export", str(file), exits=1).stderr
+    assert "5 tasks are under way" in told
+    assert "for good?" not in told
+    assert not file.exists()
+
+
 def test_records_of_a_newer_version_are_not_removed_unread(shell: Shell, room: Room) -> None:
     room.create(make_record("newer", "start", unread={"format": 99}))
     for record in list(room.scan()):
