@@ -167,6 +167,7 @@ class Database:
                 text = ": " + " ".join(str(cause).split())[:300]
             password = str(self._engine.url.password or "")
             text = text.replace(password, "…") if password else text
+            self._is_made = False  # look again: perhaps another namespace has left and taken the tables along
             raise RoomError(f"the room in SQL: {type(cause).__name__}{text}") from None
 
 

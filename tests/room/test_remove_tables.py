@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
+from framelane_celery.errors import RoomError
 from framelane_celery.room import Removed, Room, open_room
 from scripts.check_servers import SERVERS
 from tests.room.steps import Make, put
@@ -68,6 +69,19 @@ def test_the_last_namespace_takes_the_tables_along(url: str, rooms: tuple[Room, 
     assert tables(url) == {"orders"}
     put(two, make_record())  # whoever comes back makes them anew
     assert tables(url) == {*OURS, "orders"}
+
+
+def test_a_live_process_of_another_namespace_makes_them_anew(
+    url: str, rooms: tuple[Room, Room], make_record: Make
+) -> None:
+    """With no row in them, nobody can tell that it is there: one call of its fails, and no more."""
+    one, two = rooms
+    assert two.counts() == {}
+    assert set(one.remove().tables) == set(OURS)
+    with pytest.raises(RoomError):
+        put(two, make_record())
+    put(two, make_record())
+    assert two.read("task-1")[0] is not None
 
 
 def test_a_room_that_never_was_is_not_made_to_be_removed(url: str, rooms: tuple[Room, Room]) -> None:
