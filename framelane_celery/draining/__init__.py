@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
+from uuid import uuid4
 
 from framelane_celery import dead_letters, operations
 from framelane_celery.draining.broker import RemovedQueue, own_queues, remove_queues
@@ -207,7 +208,8 @@ def remove(app: Celery, *, queues: Iterable[str] = (), exported: int | None = No
     with closing(_store(app)) as store:
         if not store.exists():
             return Removal(*_remove_queues(app, queues), Removed(0))
-        _take_lead(store)
+        owner = f"{_OWNER}/{uuid4().hex[:8]}"  # of two at once, one is refused, and ends nothing of the other
+        _take_lead(store, owner)
         try:
             if not discards:
                 there = survey(app)
@@ -216,7 +218,7 @@ def remove(app: Celery, *, queues: Iterable[str] = (), exported: int | None = No
             return Removal(*_remove_queues(app, queues), store.room.remove())
         except FramelaneError:
             with suppress(RoomError):  # then it ends by itself
-                store.room.resign(_OWNER)
+                store.room.resign(owner)
             raise
 
 
@@ -226,8 +228,8 @@ def _remove_queues(app: Celery, served: Iterable[str]) -> tuple[tuple[RemovedQue
     return tuple(removed), tuple(sorted(kept | in_use))
 
 
-def _take_lead(store: Store) -> None:
-    if store.room.lead(_OWNER, _REMOVING_S) is None:
+def _take_lead(store: Store, owner: str) -> None:
+    if store.room.lead(owner, _REMOVING_S) is None:
         leader = store.state().leader or "another worker"
         raise NotDrained(
             f"{leader.partition('/')[0]} still works here, and would make anew what is removed: stop the workers and "

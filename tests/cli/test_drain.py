@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -202,6 +203,21 @@ def test_nothing_is_removed_that_would_be_lost(
     assert {record.id: record for record in room.scan()} == before
     if "w1@host" not in why:
         assert room.lead("w1@host/0002", 60) is not None  # a worker may go on at once
+
+
+def test_two_removals_at_once(shell: Shell, app: Celery, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one is refused, and leaves the lead to the first."""
+    end_all(room)
+    other, remove = [], draining.remove_queues
+
+    def beside(*arguments: Any) -> Any:
+        other.append(shell.run(*REMOVE, "--discard", exits=1).stderr)
+        assert room.lead("w1@host/0001", 60) is None
+        return remove(*arguments)
+
+    monkeypatch.setattr(draining, "remove_queues", beside)
+    draining.remove(app, discards=True)
+    assert "drain --remove still works here" in other[0]
 
 
 @pytest.mark.usefixtures("room")
