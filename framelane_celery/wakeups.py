@@ -116,9 +116,13 @@ def digest_of(call: Call) -> str:
 
 
 def chord_of(options: Mapping[str, Any]) -> str | None:
-    """The group of the chord that counts a call with these options, or the end of its chain; None: no chord does."""
+    """The chord that counts a call with these options, or the end of its chain, by its group and its body's task id;
+    None: no chord does. (A chord that is called twice may keep its group's id and give its body another one.)"""
     steps = [options, *(step.get("options") or {} for step in options.get("chain") or ())]
-    return next((str(step.get("group_id")) for step in steps if step.get("chord")), None)
+    for step in steps:
+        if body := step.get("chord"):
+            return f"{step.get('group_id')} {(body.get('options') or {}).get('task_id')}"
+    return None
 
 
 def _freeze_ids(signature: dict[str, Any]) -> None:

@@ -34,6 +34,7 @@ from settings import *
 
 task_default_queue = "{name}"
 result_expires = 300
+result_backend_transport_options = {{"global_keyprefix": "{name}"}}  # ids are the same in each test
 rates = dict.fromkeys(("renders_per_minute", "media_tasks_per_minute", "reads_per_minute"), 100000)
 framelane = {{**framelane, **rates, "namespace": "{name}", **{more}}}
 """
@@ -104,7 +105,7 @@ class Project:
 
 @contextmanager
 def project(transport: str, folder: Path, server: FramelaneServer, **framelane: Any) -> Iterator[Project]:
-    """A project that leaves nothing behind but its results, which expire."""
+    """A project that leaves nothing behind."""
     made = Project(transport, folder, server, **framelane)
     try:
         yield made

@@ -309,3 +309,18 @@ def test_a_letters_message_says_what_a_tool_may_read_and_no_more(
     assert not any(canvas.values())
     assert caught["headers"]["ignore_result"] is True
     assert "sesame" not in json.dumps(caught, default=str)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, None),
+        ({"group_id": "a group"}, None),
+        ({"group_id": "g", "chord": {"options": {"task_id": "b"}}}, "g b"),
+        ({"group_id": "g", "chord": {"options": {"task_id": "another"}}}, "g another"),
+        ({"chain": [{"options": {"group_id": "g", "chord": {"options": {"task_id": "b"}}}}]}, "g b"),
+    ],
+)
+def test_which_chord_counts_a_call(options: dict[str, Any], told: str | None) -> None:
+    """Celery 5.5 gives a chord that is called again the same group and another body."""
+    assert wakeups.chord_of(options) == told

@@ -104,9 +104,12 @@ def test_without_a_body_the_list_is_what_get_gives(stack: Stack) -> None:
 
 def test_headers_of_the_callers_own_do_not_end_it(stack: Stack) -> None:
     """Celery gives a call's headers to each task of the canvas, in place of its own."""
-    steps = chain(render(stack, **FAILS), stack.sig("framelane.transcribe"))
-    made = gather([steps, render(stack, **FAILS), render(stack)], stack.sig("note", tag="gathered"))
-    for result in (made.apply_async(headers={"request": "7"}), made.set(headers={"request": "7"}).apply_async()):
+
+    def made() -> Any:
+        steps = chain(render(stack, **FAILS), stack.sig("framelane.transcribe"))
+        return gather([steps, render(stack, **FAILS), render(stack)], stack.sig("note", tag="gathered"))
+
+    for result in (made().apply_async(headers={"request": "7"}), made().set(headers={"request": "7"}).apply_async()):
         got = result.get(timeout=60)
         assert [TaskFailure.of(item) is None for item in got] == [False, False, True]
 
