@@ -20,6 +20,7 @@ import framelane_celery as framelane
 from framelane_celery import FramelaneTask, RenderRequest
 from framelane_celery.settings import settings_of
 from tests.worker import typed  # noqa: F401 - more tasks
+from tests.worker.lines import lines_in
 
 app = Celery("tests")
 app.conf.update(json.loads(os.environ.get("TEST_CELERY", "{}")))
@@ -339,8 +340,7 @@ def impatient(**metadata: str) -> RenderRequest:
 
 def runs(event: str) -> int:
     """How often the running task has noted this before."""
-    lines = Path(os.environ["TEST_JOURNAL"]).read_text().splitlines()
-    notes = [json.loads(line) for line in lines]
+    notes = lines_in(Path(os.environ["TEST_JOURNAL"]))
     return sum(note["event"] == event and note["id"] == current_task.request.id for note in notes)
 
 

@@ -25,6 +25,7 @@ from framelane_celery.room import open_room, room_of
 from framelane_celery.settings import settings_of
 from framelane_celery.testing import Cancelled, Completed, Failed, FramelaneServer, Never, Outcome, Submission
 from scripts.check_servers import SERVERS
+from tests.worker.lines import lines_in
 
 ROOT = Path(__file__).parents[2]
 URLS = {server.name: server.url for server in SERVERS}
@@ -179,10 +180,7 @@ class Stack:
 
     def journal(self, event: str | None = None) -> list[dict[str, Any]]:
         """What the tasks have noted."""
-        text = self.journal_file.read_text() if self.journal_file.exists() else ""
-        whole = text[: text.rfind("\n") + 1]  # a reader may see the first half of a note that is just being written
-        notes = [json.loads(line) for line in whole.splitlines()]
-        return [note for note in notes if event is None or note["event"] == event]
+        return [note for note in lines_in(self.journal_file) if event is None or note["event"] == event]
 
     def until(self, task_id: str, *states: str, timeout_s: float = WAIT_S) -> Any:
         """The record, once it waits for one of these."""

@@ -11,6 +11,7 @@ import pytest
 from framelane_celery import dead_letters
 from framelane_celery.errors import Unauthorized
 from framelane_celery.testing import FramelaneServer
+from tests.worker.lines import lines_in
 from tests.worker.project import composition
 from tests.worker.stacks import Stack, jobs_of, wait_for
 
@@ -19,8 +20,7 @@ MakeStack = Callable[..., Stack]
 
 
 def lines(stack: Stack) -> list[dict[str, Any]]:
-    path = stack.folder / "lines"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return lines_in(stack.folder / "lines")
 
 
 def moves(stack: Stack, task_id: str) -> list[tuple[str | None, str, str | None, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from sentry_sdk.transport import Transport
 
 from framelane_celery import JobFailed
 from framelane_celery.testing import FramelaneServer
+from tests.worker.lines import lines_in
 from tests.worker.project import composition
 from tests.worker.stacks import Stack, wait_for
 
@@ -42,9 +42,7 @@ def view() -> Iterator[None]:
 
 
 def items(stack: Stack, kind: str) -> list[dict[str, Any]]:
-    path = stack.folder / "sentry"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [found for line in lines for found in [json.loads(line)] if found["item"] == kind]
+    return [line for line in lines_in(stack.folder / "sentry") if line["item"] == kind]
 
 
 def transactions(stack: Stack, name: str) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ The view is this process, whose spans are in memory; the workers write theirs do
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Tracer, format_trace_id
 
 from framelane_celery.testing import FramelaneServer
+from tests.worker.lines import lines_in
 from tests.worker.project import composition
 from tests.worker.stacks import Stack, wait_for
 
@@ -40,8 +40,7 @@ View = tuple[Tracer, InMemorySpanExporter]
 
 
 def spans(stack: Stack) -> list[Span]:
-    path = stack.folder / "spans"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return lines_in(stack.folder / "spans")
 
 
 def names(found: list[Span]) -> list[str]:
