@@ -120,20 +120,19 @@ def refuse_unknown(app: Celery, routes: Iterable[Route], where: str) -> None:
 
 def head_start_s(app: Celery, options: Mapping[str, Any]) -> float:
     """How far ahead a task with these options queues for a submit slot, by its Celery priority."""
+    higher_is_first, default = _priorities(app)
     priority = options.get("priority")
-    if priority is None:
-        priority = app.conf.task_default_priority
-    return pacing.head_start_s(priority, higher_is_first=_higher_is_first(app))
+    return pacing.head_start_s(default if priority is None else priority, higher_is_first=higher_is_first)
 
 
-_higher: WeakKeyDictionary[Celery, bool] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Celery, tuple[bool, int | None]] = WeakKeyDictionary()
 
 
-def _higher_is_first(app: Celery) -> bool:
-    """Whether 9 goes before 0 on the app's broker; read once, since each call asks."""
-    known = _higher.get(app)
+def _priorities(app: Celery) -> tuple[bool, int | None]:
+    """Whether 9 goes before 0 on the app's broker, and the default priority; read once, since each call asks."""
+    known = _known.get(app)
     if known is None:
         url = app.conf.broker_write_url or app.conf.broker_url or "amqp"
         scheme = str(url if isinstance(url, str) else url[0]).partition(":")[0]
-        known = _higher[app] = scheme in _AMQP
+        known = _known[app] = (scheme in _AMQP, app.conf.task_default_priority)
     return known

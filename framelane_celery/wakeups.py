@@ -67,6 +67,11 @@ class Call(NamedTuple):
 
 
 def call_of(task: Task, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> Call:
+    """Save a call; see `call_text_of`, which is its text."""
+    return Call.from_text(call_text_of(task, args, kwargs, options))
+
+
+def call_text_of(task: Task, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     """Save a call as ``apply_async`` got it: JSON only, with the ids of links and errbacks frozen on a copy.
 
     Raises: InvalidArguments, if something in it is not JSON.
@@ -80,17 +85,21 @@ def call_of(task: Task, args: Sequence[Any], kwargs: Mapping[str, Any], options:
             kept[name] = maybe_list(kept[name])
     kept["headers"] = {name: value for name, value in (kept.get("headers") or {}).items() if name != HEADER}
     try:
-        call = Call.from_text(Call(task.name, list(args), dict(kwargs), kept).to_text())
+        text = Call(task.name, list(args), dict(kwargs), kept).to_text()
     except (TypeError, ValueError) as error:
         raise InvalidArguments(
             f"{task.name}: an argument or option is not JSON: {error}. Pass plain values: ids, numbers, strings, "
             "lists, dicts, or a request model of framelane_celery",
             None,
         ) from error
-    for name in ("link", "link_error"):
-        for signature in call.options.get(name) or ():
+    links = [name for name in ("link", "link_error") if name in kept]
+    if not links:
+        return text
+    call = Call.from_text(text)
+    for name in links:
+        for signature in call.options[name] or ():
             _freeze_ids(signature)
-    return call
+    return call.to_text()
 
 
 def call_of_request(task: Task, request: Context) -> Call:

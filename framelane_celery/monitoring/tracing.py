@@ -41,13 +41,13 @@ def carrier() -> dict[str, dict[str, str]] | None:
 
 
 def _otel_headers() -> dict[str, str]:
-    if _is_traced("opentelemetry.trace") is None:
+    trace = _is_traced("opentelemetry.trace")
+    if trace is None or not trace.get_current_span().get_span_context().is_valid:
         return {}
-    from opentelemetry import propagate, trace
+    from opentelemetry import propagate
 
     headers: dict[str, str] = {}
-    if trace.get_current_span().get_span_context().is_valid:
-        propagate.inject(headers)
+    propagate.inject(headers)
     return headers
 
 
@@ -77,10 +77,13 @@ def with_trace(headers: Mapping[str, Any], trace: Trace | None) -> dict[str, Any
 @contextmanager
 def continued(trace: Trace | None) -> Iterator[None]:
     """Go on with a record's trace, unless one goes on here: instrumentations write what is current into messages."""
+    if not trace:
+        yield
+        return
     with ExitStack() as stack:
-        if trace and _OTEL in trace and _is_traced("opentelemetry.trace") is not None:
+        if _OTEL in trace and _is_traced("opentelemetry.trace") is not None:
             stack.enter_context(_otel_continued(trace[_OTEL]))
-        if trace and _SENTRY in trace and _is_traced("sentry_sdk") is not None:
+        if _SENTRY in trace and _is_traced("sentry_sdk") is not None:
             stack.enter_context(_sentry_continued(trace[_SENTRY]))
         yield
 

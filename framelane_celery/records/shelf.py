@@ -31,16 +31,16 @@ class ForeignRecord(FramelaneError):
 
 _TEXTS = ("call", "request")
 _COLUMNS = ("id", "until", "step", "version", "due_at")
-_STATE = tuple(f.name for f in fields(Record) if f.name not in (*_TEXTS, *_COLUMNS, "unread"))
-_NAMES = frozenset(_STATE)
-_DEFAULTS = {f.name: f.default for f in fields(Record)}
+_NAMES = frozenset(f.name for f in fields(Record)) - {*_TEXTS, *_COLUMNS, "unread"}
+_DEFAULTS = {f.name: f.default for f in fields(Record) if f.name in _NAMES}
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # made once: json.dumps would make one with each record
 
 
 def dump_state(record: Record) -> str:
     """The part of a record that changes often, as JSON text; the id, texts and columns are stored beside it."""
-    state = {name: value for name in _STATE if (value := getattr(record, name)) != _DEFAULTS[name]}
+    state = {name: value for name, default in _DEFAULTS.items() if (value := getattr(record, name)) != default}
     written_as = FORMAT if record.account == DEFAULT else max(FORMAT, OF_ACCOUNTS)
-    return json.dumps({"format": written_as, **(record.unread or {}), **state}, separators=(",", ":"))
+    return _encode({"format": written_as, **(record.unread or {}), **state})
 
 
 def load_record(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
@@ -118,6 +119,13 @@ class Room(Protocol):
 
     def create(self, record: Record) -> Record | None:
         """Write a new record, once per task id. None: written; else the record that is there already, unchanged."""
+
+    def creating(self, record: Record) -> AbstractContextManager[Callable[[], Record | None]]:
+        """`create` in two halves: the record is sent, and the function that is given reads the answer, if it is called.
+
+        What is done in between is done while the store writes, if the store can do that. Without the answer nobody
+        knows whether the record is there. Either half may raise RoomError.
+        """
 
     def read(self, task_id: str) -> tuple[Record | None, float]:
         """The record, and the room's clock (epoch seconds). Raises ForeignRecord."""

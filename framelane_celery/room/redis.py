@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.resources import files
@@ -65,6 +65,8 @@ try:
     from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, TimeoutError
     from redis.retry import Retry
     from redis.sentinel import Sentinel
+
+    from framelane_celery.room.sent import Sent
 except ImportError as error:
     raise SettingsError("room_url: a room on Redis needs redis-py: pip install 'framelane-celery[redis]'") from error
 
@@ -107,8 +109,26 @@ class RedisRoom:
     # --- records ---
 
     def create(self, record: Record) -> Record | None:
-        answer = self._write(record, record, expected=None)
-        return None if answer == b"saved" else _load(record.id, answer)
+        with self.creating(record) as there:
+            return there()
+
+    @contextmanager
+    def creating(self, record: Record) -> Iterator[Callable[[], Record | None]]:
+        keys, arguments = self._write_of(record, record, expected=None)
+        with self._reaching():
+            sent = Sent(self._client, "EVALSHA", self._scripts["write"].sha, len(keys), *keys, self._prefix, *arguments)
+
+        def there() -> Record | None:
+            try:
+                answer = sent.answer()
+            except (RedisError, OSError):  # once more, as all else is run: the same write, which counts once
+                answer = self._run("write", keys, *arguments)
+            return None if answer == b"saved" else _load(record.id, answer)
+
+        try:
+            yield there
+        finally:
+            sent.give_up()
 
     def read(self, task_id: str) -> tuple[Record | None, float]:
         now, row = self._run("read", [self._key("record", task_id)], *_ROW)
@@ -124,11 +144,11 @@ class RedisRoom:
         claim: SlotClaim | SpendClaim | None = None,
         unless_revoked: Sequence[str] = (),
     ) -> Saved:
-        answer = self._write(old, new, expected=old.version, token=token, claim=claim, marks=unless_revoked)
-        saved: Saved = answer.decode()
+        keys, arguments = self._write_of(old, new, expected=old.version, token=token, claim=claim, marks=unless_revoked)
+        saved: Saved = self._run("write", keys, *arguments).decode()
         return saved
 
-    def _write(
+    def _write_of(
         self,
         old: Record,
         new: Record,
@@ -137,9 +157,12 @@ class RedisRoom:
         token: int | None = None,
         claim: SlotClaim | SpendClaim | None = None,
         marks: Sequence[str] = (),
-    ) -> Any:
-        """Run write.lua. Only the texts that changed are sent. What is small goes as one JSON text, since the number of
-        arguments is what takes the client's time; numbers as strings, which Lua would round."""
+    ) -> tuple[list[str], list[str]]:
+        """Keys and arguments of write.lua. Only the texts that changed are sent.
+
+        What is small goes as one JSON text, since the number of arguments is what takes the client's time; numbers as
+        strings, which Lua would round.
+        """
         columns = {
             "until": new.until,
             "step": str(new.step),
@@ -170,7 +193,7 @@ class RedisRoom:
             "columns": [part for name, value in columns.items() if value for part in (name, value)],
         }
         stored = [part for name, value in texts.items() if value is not None for part in (name, value)]
-        return self._run("write", [self._key("record", new.id)], json.dumps(order), *stored)
+        return [self._key("record", new.id)], [json.dumps(order), *stored]
 
     def forget(self, record: Record) -> None:
         self._run("forget", [self._key("record", record.id)], record.id, record.version)

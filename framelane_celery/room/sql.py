@@ -7,7 +7,8 @@ always in that order; on SQLite it is the only one that writes. Time is the data
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -87,6 +88,10 @@ class SqlRoom:
             if there is not None:
                 return there
         return None
+
+    @contextmanager
+    def creating(self, record: Record) -> Iterator[Callable[[], Record | None]]:
+        yield partial(self.create, record)
 
     def _make_insert(self) -> Any:
         """Made once, as making it takes as long as running it."""

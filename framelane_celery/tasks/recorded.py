@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import Task
 from celery.utils import uuid
-from kombu.exceptions import OperationalError
 from pydantic import BaseModel
 
-from framelane_celery import records, wakeups
-from framelane_celery.accounts import DEFAULT
-from framelane_celery.errors import DuplicateTask, FramelaneError
+from framelane_celery import wakeups
+from framelane_celery.errors import FramelaneError
 from framelane_celery.models import JobRequest
-from framelane_celery.monitoring import say, told, tracing
-from framelane_celery.queues import head_start_s
-from framelane_celery.records import JobKind, Record
-from framelane_celery.room import Room, move, room_of
+from framelane_celery.records import JobKind
+from framelane_celery.room import Room, room_of
 from framelane_celery.settings import FramelaneSettings, settings_of
+from framelane_celery.tasks.calling import calling_run, write_and_publish
 from framelane_celery.tasks.choice import OPTION, chosen
 from framelane_celery.tasks.gathered import deaf_step, is_marked, mark, passed_on, with_mark
 from framelane_celery.tasks.jobs import fresh_url
 from framelane_celery.tasks.mending import mend
-from framelane_celery.tasks.run import WorkerRun, run_of
+from framelane_celery.tasks.run import run_of
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -44,9 +40,6 @@ _OWN_OPTIONS = (
     "queue", "routing_key", "exchange", "priority", "serializer", "compression", "delivery_mode", "expires",
     "time_limit", "soft_time_limit", "ignore_result",
 )  # fmt: skip
-
-_PLUMBING = ("producer", "publisher", "connection", "router", "retry", "retry_policy", "mandatory", "immediate")
-"""Options of one publication: the caller's own counts, a wake-up's does not."""
 
 
 class RecordedTask(Task):
@@ -125,13 +118,13 @@ class RecordedTask(Task):
         task_id = task_id or uuid()
         shadow = shadow or self.shadow_name(args, kwargs, options)
         options = {**own_options(self), **options, "link": link, "link_error": link_error, "shadow": shadow}
-        if (run := _run_of(parent, task_id)) is not None:
+        if (run := calling_run(parent, task_id)) is not None:
             options = run.without_retry_queue(options)
         options = {**wakeups.shown(args, kwargs), **options}
         self._add_origin(options, task_id, parent)
-        call = wakeups.call_of(self, args, kwargs, options)
-        written = self._write_and_publish(task_id, call, options, producer, parent, account)
-        result = written or self.AsyncResult(task_id)
+        text = wakeups.call_text_of(self, args, kwargs, options)
+        published = write_and_publish(self, task_id, text, {**options, "producer": producer}, parent, account)
+        result = published or self.AsyncResult(task_id)
         result.ignored = options.get("ignore_result")
         if parent is not None and options.get("add_to_parent", True):
             parent.add_trail(result)
@@ -151,96 +144,6 @@ class RecordedTask(Task):
             options["parent_id"] = options.get("parent_id") or parent.request.id
             if self.app.conf.task_inherit_parent_priority:
                 options.setdefault("priority", (parent.request.delivery_info or {}).get("priority"))
-
-    def _write_and_publish(
-        self,
-        task_id: str,
-        call: wakeups.Call,
-        options: Mapping[str, Any],
-        producer: Any,
-        parent: Task | None,
-        account: str | None,
-    ) -> AsyncResult | None:
-        settings = self.settings
-        now = time.time()
-        due_at = wakeups.instant_of(self.app, options.get("eta") or options.get("countdown"))
-        at_once = due_at is None or due_at <= now
-        record = Record(
-            id=task_id,
-            task=self.name,
-            call=call.to_text(),
-            digest=wakeups.digest_of(call),
-            account=account or DEFAULT,
-            queue=call.options.get("queue"),
-            trace=tracing.carrier(),
-            until="start" if at_once else "instant",
-            due_at=now + settings.resend_after_s if at_once else due_at,
-            created_at=now,
-            head_start_s=head_start_s(self.app, call.options),
-            expires_at=wakeups.instant_of(self.app, options.get("expires")),
-        )
-        try:
-            to_publish = self._put(room_of(self.app, settings), record, parent, account, at_once=at_once)
-        except FramelaneError as error:
-            if parent is None:
-                raise
-            say(logger.error, record, "no record was written, the message alone goes out: %s", error)
-            to_publish = record
-        if to_publish is None:
-            return None
-        return self._publish(to_publish, call, {**options, "producer": producer}, in_task=parent is not None)
-
-    def _put(
-        self, room: Room, record: Record, parent: Task | None, account: str | None, *, at_once: bool
-    ) -> Record | None:
-        """Write the record once. What is returned has to be published; None: nothing new happens."""
-        there = room.create(record)
-        if there is None:
-            told(room.namespace, None, record, record.created_at)
-            return record if at_once else None
-        run = _run_of(parent, record.id)
-        if there.until == "replacing" or run is not None:
-            redone = move(
-                room,
-                record.id,
-                lambda old, now: records.redo(
-                    old,
-                    run_id=run.run_id if run else None,
-                    task=record.task,
-                    call=record.call,
-                    digest=record.digest,
-                    due_at=cast(float, record.due_at),
-                    at_once=at_once,
-                    account=account,
-                ),
-            )
-            return redone if at_once else None
-        other = _difference(there, record)
-        if other is None and parent is None and _is_of_another_chord(there, record):
-            other = "already, so this chord would never hear of it"
-        if other is not None:
-            message = (
-                f"task id {record.id!r} is taken by {there.task} {other}: use another task_id for another piece of work"
-            )
-            if parent is None:
-                raise DuplicateTask(message, record.id)
-            say(logger.error, record, "%s; the first one stands", message)
-        return None
-
-    def _publish(
-        self, record: Record, call: wakeups.Call, options: Mapping[str, Any], *, in_task: bool
-    ) -> AsyncResult | None:
-        plumbing = {name: options[name] for name in _PLUMBING if options.get(name) is not None}
-        try:
-            return wakeups.publish(self.app, record, call, result_cls=self.AsyncResult, **plumbing)
-        except OperationalError as error:  # the broker is away: the watcher sends it again
-            say(logger.warning, record, "not published, the watcher will: %s", error)
-        except Exception:
-            if not in_task:
-                self.room.forget(record)  # the call fails in the caller, so nothing of it may stay
-                raise
-            say(logger.exception, record, "could not be published")
-        return None
 
     def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Any:
         """A signature that says it is one of ours: the worker that publishes it as a chain's next task may not know
@@ -343,29 +246,6 @@ class RecordedTask(Task):
     @property
     def room(self) -> Room:
         return room_of(self.app, self.settings)
-
-
-def _difference(there: Record, record: Record) -> str | None:
-    """What makes a call with a task id that is taken another piece of work; None: it is the same."""
-    if there.digest != record.digest:
-        return "with other arguments"
-    if there.account != record.account:
-        return f"on account {there.account}"
-    return None
-
-
-def _is_of_another_chord(there: Record, record: Record) -> bool:
-    """Whether a call is counted by a chord that did not make the record which is there. Inside a task it may be the
-    same chord, sent twice."""
-    chord = wakeups.chord_of(wakeups.Call.from_text(record.call).options)
-    if chord is None or not there.call:
-        return chord is not None
-    return chord != wakeups.chord_of(wakeups.Call.from_text(there.call).options)
-
-
-def _run_of(parent: Task | None, task_id: str) -> WorkerRun | None:
-    """The run that publishes its own task again, if that is what happens."""
-    return run_of(parent.request) if parent is not None and parent.request.id == task_id else None
 
 
 def _with_ours(theirs: Callable[..., None]) -> Callable[..., None]:

@@ -9,7 +9,8 @@ Points of a run      begin bytes post progress accept hold finish, each `:before
                      after_return (the user's own code); tail:before-result result:stored failure:stored chord:before
 Points of a watcher  lead:after seen; decide shown looked wake resend reclaim publish end announce announcement
                      announced, each `:before` and `:after`; revoked:stored
-Points of a caller   create:after publish:before publish:after; start_replay replay put_away with `:before` and `:after`
+Points of a caller   create:sent create:after publish:before publish:after; start_replay replay put_away, each of these
+                     with `:before` and `:after`
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -145,11 +147,36 @@ def _has_read(*_: Any) -> None:
         strike(f"{_progress()}:within", task_id)
 
 
+def _arm_creating() -> None:
+    """Redis is asked in two halves; SQL as a whole, once the answer is wanted."""
+    inner = RedisRoom.creating
+
+    @contextmanager
+    def creating(room: RedisRoom, record: Record) -> Iterator[Callable[[], Record | None]]:
+        with inner(room, record) as ask:
+            strike("create:sent", record.id)
+
+            def answer() -> Record | None:
+                there = ask()
+                strike("create:after", record.id)
+                return there
+
+            yield answer
+
+    RedisRoom.creating = creating
+
+
 def arm() -> None:
     for room in (RedisRoom, SqlRoom):
         wrap(room, "save", _save("before"), _save("after"))
-        wrap(room, "create", None, lambda room, record: strike("create:after", record.id))
         wrap(room, "lead", None, lambda *_: strike("lead:after"))
+    wrap(
+        SqlRoom,
+        "create",
+        lambda room, record: strike("create:sent", record.id),
+        lambda room, record: strike("create:after", record.id),
+    )
+    _arm_creating()
     wrap(
         FramelaneClient,
         "submit",

@@ -49,13 +49,13 @@ POINTS = {
     "after_return": "chain",
     "finish:after": "chain",
 }
-# Where the second run publishes the task of ours after it: its record is written, its message may be lost.
-TAIL_POINTS = {"create:after": "tail", "publish:before": "tail", "publish:after": "tail"}
+# Where the second run publishes the task of ours after it: its record is sent, then written; its message may be lost.
+TAIL_POINTS = {"create:sent": "tail", "publish:before": "tail", "create:after": "tail", "publish:after": "tail"}
 DOUBLED = {"tail:before-result", *TAIL_POINTS}
 """Between the publication of the first plain task of the tail and the storing of the result."""
 
-TAIL_IS_OUT = {*DOUBLED, "result:stored", "after_return", "finish:after"}
-"""While a run stands still here, the task after it goes on."""
+TAIL_IS_OUT = {"tail:before-result", "create:after", "publish:after", "result:stored", "after_return", "finish:after"}
+"""While a run stands still here, the task after it goes on. (One that is just sent to the room may have come there.)"""
 
 ATTACKS = [("child", point) for point in POINTS] + [("worker", point) for point in {**POINTS, **TAIL_POINTS}]
 

@@ -7,6 +7,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields, replace
 from typing import Any
 
@@ -46,6 +47,30 @@ def test_twenty_callers_at_once_write_one_record(room: Room, open_again: Open, m
     assert len(winners) == 1
     assert room.read("task-1")[0] == winners[0]
     assert {answer for answer in there if answer is not None} == set(winners)
+
+
+def test_a_record_may_be_sent_first_and_answered_later(room: Room, make_record: Make) -> None:
+    """What goes on in between has answers of its own."""
+    with room.creating(make_record()) as there:
+        other = put(room, make_record("other"))
+        with room.creating(make_record("inner")) as inner_there:
+            assert room.read("other")[0] == other
+            assert there() is None
+        assert inner_there is not None
+        assert room.read("task-1")[0] == make_record()
+    with room.creating(make_record(digest="second")) as there:
+        pass
+    with room.creating(make_record(digest="third")) as there:
+        assert there() == make_record()
+
+
+def test_an_answer_that_nobody_reads_is_nobody_elses(room: Room, make_record: Make) -> None:
+    other = put(room, make_record("other"))
+    for n in range(5):
+        with suppress(ZeroDivisionError), room.creating(make_record(f"broken off {n}")):
+            raise ZeroDivisionError
+        assert room.read("other")[0] == other
+        assert room.create(make_record("other")) == other
 
 
 def test_the_caller_sees_whether_the_same_id_has_the_same_arguments(room: Room, make_record: Make) -> None:

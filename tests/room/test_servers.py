@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,9 @@ def test_a_write_whose_answer_was_lost_counts_once(
     assert room.create(replace(RECORD, id="other")) is None  # the script is known now
     proxy.loses_next = True
     assert room.create(RECORD) is None  # and not "is there already"
+    with room.creating(replace(RECORD, id="in halves")) as there:
+        server.client.client_kill_filter(_type="normal", skipme=True)
+        assert there() is None
     proxy.loses_next = True
     assert room.save(RECORD, RECORD, claim=SlotClaim("render", 3, from_queue=False)) == "saved"  # and not "conflict"
     assert room.slots_free("render", 3) == 2
@@ -190,6 +194,46 @@ def test_a_write_whose_answer_was_lost_counts_once(
     assert [hold.account for hold in room.holds()[0]] == ["first"]
     room.close()
     proxy.close()
+
+
+def test_a_script_that_the_server_has_forgotten_is_run_all_the_same(
+    start_redis: Callable[..., PrivateRedis], open_one: Callable[..., Room]
+) -> None:
+    server = start_redis("--save", "")
+    room = open_one(server.url)
+    for n in range(3):
+        assert room.create(replace(RECORD, id=str(n))) is None
+        server.client.script_flush()
+
+
+def test_a_server_that_is_away_is_a_room_error_in_either_half(
+    start_redis: Callable[..., PrivateRedis], open_one: Callable[..., Room]
+) -> None:
+    server = start_redis("--save", "")
+    room = open_one(server.url)
+    assert room.create(RECORD) is None
+    server.stop()
+    with pytest.raises(RoomError), room.creating(replace(RECORD, id="x")):
+        pass
+    server.start()
+    with room.creating(replace(RECORD, id="x")) as there:
+        server.stop()
+        with pytest.raises(RoomError):
+            there()
+
+
+def test_a_record_in_two_halves_takes_one_connection_and_gives_it_back(
+    start_redis: Callable[..., PrivateRedis], open_one: Callable[..., Room]
+) -> None:
+    server = start_redis("--save", "")
+    room = open_one(f"{server.url}?max_connections=1")
+    for n in range(3):
+        with suppress(ZeroDivisionError), room.creating(replace(RECORD, id=f"broken off {n}")):
+            raise ZeroDivisionError
+        with room.creating(replace(RECORD, id=str(n))) as there:
+            assert there() is None
+            assert room.read(str(n))[0] is not None  # it is free again once the answer is read
+    assert len(server.client.client_list()) == 2  # ours and the test's
 
 
 def test_a_wrong_password_is_a_room_error_that_does_not_show_it(
@@ -246,14 +290,18 @@ def test_a_user_who_may_only_touch_the_prefix_is_enough(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["redis", "postgresql"])
-def test_a_server_that_never_answers_is_given_up(scheme: str, open_one: Callable[..., Room]) -> None:
+@pytest.mark.parametrize(("scheme", "creates", "within_s"), [
+    ("redis", False, 15), ("redis", True, 15), ("postgresql", False, 15), ("postgresql", True, 15),
+])  # fmt: skip
+def test_a_server_that_never_answers_is_given_up(
+    scheme: str, creates: bool, within_s: float, open_one: Callable[..., Room]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         room = open_one(f"{scheme}://u:s3cret-pw@127.0.0.1:{silent.getsockname()[1]}/0")
         started_at = time.monotonic()
         with pytest.raises(RoomError) as caught:
-            room.read("x")
-    assert time.monotonic() - started_at < 15
+            room.create(RECORD) if creates else room.read("x")
+    assert time.monotonic() - started_at < within_s
     assert "s3cret-pw" not in caught.value.message
 
 

@@ -1,5 +1,5 @@
 -- Create or save one record: everything is checked, then everything is written, or nothing is.
--- KEYS: the record. ARGV: prefix, what is ordered (JSON, see RedisRoom._write), then name and value of each text.
+-- KEYS: the record. ARGV: prefix, what is ordered (JSON, see RedisRoom._write_of), then name and value of each text.
 -- Answers a word, or the row that is there already.
 local record, order = KEYS[1], cjson.decode(ARGV[2])
 local id, expected, nonce, token, claim = order.id, order.expected, order.nonce, order.token, order.claim
