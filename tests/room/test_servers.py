@@ -172,9 +172,6 @@ def test_a_write_whose_answer_was_lost_counts_once(
     assert room.create(replace(RECORD, id="other")) is None  # the script is known now
     proxy.loses_next = True
     assert room.create(RECORD) is None  # and not "is there already"
-    with room.creating(replace(RECORD, id="in halves")) as there:
-        server.client.client_kill_filter(_type="normal", skipme=True)
-        assert there() is None
     proxy.loses_next = True
     assert room.save(RECORD, RECORD, claim=SlotClaim("render", 3, from_queue=False)) == "saved"  # and not "conflict"
     assert room.slots_free("render", 3) == 2
@@ -194,6 +191,18 @@ def test_a_write_whose_answer_was_lost_counts_once(
     assert [hold.account for hold in room.holds()[0]] == ["first"]
     room.close()
     proxy.close()
+
+
+def test_a_connection_that_is_cut_between_the_halves_is_replaced(
+    start_redis: Callable[..., PrivateRedis], open_one: Callable[..., Room]
+) -> None:
+    server = start_redis("--save", "")
+    room = open_one(server.url)
+    for n in range(3):
+        with room.creating(replace(RECORD, id=str(n))) as there:
+            server.client.client_kill_filter(_type="normal", skipme=True)
+            assert there() is None
+    assert sorted(record.id for record in room.scan()) == ["0", "1", "2"]
 
 
 def test_a_script_that_the_server_has_forgotten_is_run_all_the_same(
