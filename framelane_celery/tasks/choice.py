@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from celery import current_app, signals
+from kombu.utils.functional import maybe_list
 
 from framelane_celery import wakeups
 from framelane_celery.accounts import DEFAULT
 
 if TYPE_CHECKING:
-    from celery import Task
+    from celery import Celery, Task
     from celery.app.task import Context
 
 OPTION: Final = "framelane_account"
@@ -51,12 +52,38 @@ def is_job(value: Any) -> bool:
     return isinstance(value, Mapping) and "id" in value and "status" in value and "kind" in value
 
 
+def chosen_later(app: Celery, options: Mapping[str, Any]) -> Iterator[str]:
+    """The accounts that the steps after a call name: its chain's, its links' and errbacks', its chord's body."""
+    steps = [step for name in ("chain", "link", "link_error", "chord") for step in maybe_list(options.get(name)) or ()]
+    for step in steps:
+        if isinstance(step, Mapping):
+            yield from _chosen_in(app, step)
+
+
+def _chosen_in(app: Celery, step: Mapping[str, Any]) -> Iterator[str]:
+    """Those that a signature names, or what is in it if it is a canvas."""
+    options, kwargs = step.get("options") or {}, step.get("kwargs") or {}
+    named = options.get(OPTION) or wakeups.account_in(options.get("headers"))
+    if named and _has_account(app, str(step.get("task"))):
+        yield str(named)
+    yield from chosen_later(app, options)
+    if step.get("subtask_type"):
+        parts = [part for name in ("tasks", "header", "body") for part in maybe_list(kwargs.get(name)) or ()]
+        for part in parts:
+            yield from _chosen_in(app, part)
+
+
+def _has_account(app: Celery, task: str) -> bool:
+    """Whether a task may have one: a plain task has none, whatever a group or a chain hands it on."""
+    return task not in app.tasks or hasattr(app.tasks[task], OPTION)
+
+
 @signals.before_task_publish.connect(dispatch_uid="framelane_account")
 def _into_the_header(
     sender: str, headers: MutableMapping[str, Any], properties: MutableMapping[str, Any], **_: Any
 ) -> None:
     """Of a call by name (`send_task`, or a canvas in a process that does not know the task): kombu knows no such
-    option. A plain task has no account, whatever a group or a chain hands it on."""
+    option."""
     named = properties.pop(OPTION, None)
-    if named and (sender not in current_app.tasks or hasattr(current_app.tasks[sender], OPTION)):
+    if named and _has_account(current_app, sender):
         headers[wakeups.HEADER] = {"step": 0, **(headers.get(wakeups.HEADER) or {}), "account": str(named)}

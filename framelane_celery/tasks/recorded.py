@@ -22,7 +22,7 @@ from framelane_celery.records import JobKind
 from framelane_celery.room import Room, room_of
 from framelane_celery.settings import FramelaneSettings, settings_of
 from framelane_celery.tasks.calling import calling_run, write_and_publish
-from framelane_celery.tasks.choice import OPTION, chosen
+from framelane_celery.tasks.choice import OPTION, chosen, chosen_later
 from framelane_celery.tasks.gathered import deaf_step, is_marked, mark, passed_on, with_mark
 from framelane_celery.tasks.jobs import fresh_url
 from framelane_celery.tasks.mending import mend
@@ -113,11 +113,13 @@ class RecordedTask(Task):
         parent = self.app.current_worker_task
         if parent is None:
             self.check_call(args, kwargs)
-            if account is not None:
-                self.settings.of(account)
         task_id = task_id or uuid()
         shadow = shadow or self.shadow_name(args, kwargs, options)
         options = {**own_options(self), **options, "link": link, "link_error": link_error, "shadow": shadow}
+        if parent is None:
+            for named in (account, *chosen_later(self.app, options)):
+                if named is not None:
+                    self.settings.of(named)
         if (run := calling_run(parent, task_id)) is not None:
             options = run.without_retry_queue(options)
         options = {**wakeups.shown(args, kwargs), **options}

@@ -139,6 +139,36 @@ def test_an_unknown_account_is_refused_before_anything_is_written(app: Celery, r
     assert messages(app) == []
 
 
+@pytest.mark.parametrize("shape", ["chain", "nested", "group", "link", "errback", "chord"])
+def test_an_unknown_account_of_a_later_step_is_refused_too(app: Celery, room: Room, shape: str) -> None:
+    """Else the first job is paid for, and the second waits for an account that nobody has."""
+    render, transcribe, plain = (app.tasks[name] for name in ("framelane.render", "framelane.transcribe", "unit.plain"))
+
+    def pipeline(account: str) -> Any:
+        first, later = render.s(COMPOSITION), transcribe.s().set(framelane_account=account)
+        return {
+            "chain": lambda: chain(first, plain.s(), later),
+            "nested": lambda: chain(first, plain.s().set(link=later)),
+            "group": lambda: chain(first, group(plain.s(), chain(plain.s(), later))),
+            "link": lambda: first.on_error(plain.s()).set(link=later),
+            "errback": lambda: first.on_error(later),
+            "chord": lambda: chord([first, render.s(COMPOSITION)], chain(plain.s(), later)),
+        }[shape]()
+
+    with pytest.raises(SettingsError, match=r"no account 'euu'.*did you mean 'eu'"):
+        pipeline("euu").apply_async()
+    assert list(room.scan()) == []
+    assert messages(app) == []
+    pipeline("eu").apply_async()
+    assert len(messages(app)) == (2 if shape == "chord" else 1)
+
+
+def test_the_account_of_a_later_plain_task_is_nobodys(app: Celery) -> None:
+    render, plain = app.tasks["framelane.render"], app.tasks["unit.plain"]
+    chain(render.s(COMPOSITION), plain.s().set(framelane_account="euu")).apply_async()
+    assert len(messages(app)) == 1
+
+
 def test_the_same_id_on_another_account_is_other_work(app: Celery, room: Room) -> None:
     render = app.tasks["framelane.render"]
     render.apply_async((COMPOSITION,), task_id="x", framelane_account="eu")
