@@ -26,10 +26,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.resources import files
-from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from typing import TYPE_CHECKING, Any, Final
 
-from framelane_celery.errors import RoomError, SettingsError
+from framelane_celery.errors import RoomError
 from framelane_celery.records import ForeignRecord, Record, dump_state, load_record
 from framelane_celery.room import (
     ENDS_S,
@@ -45,6 +44,7 @@ from framelane_celery.room import (
     SlotClaim,
     SpendClaim,
 )
+from framelane_celery.room.redis_client import ReadOnlyError, RedisError, Sent, client_of
 from framelane_celery.room.rules import (
     SLOT_WINDOW_S,
     ForeignRecords,
@@ -59,21 +59,12 @@ from framelane_celery.room.rules import (
     release_hold,
 )
 
-try:
+if TYPE_CHECKING:
     from redis import Redis
-    from redis.backoff import ExponentialBackoff
-    from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, TimeoutError
-    from redis.retry import Retry
-    from redis.sentinel import Sentinel
-
-    from framelane_celery.room.sent import Sent
-except ImportError as error:
-    raise SettingsError("room_url: a room on Redis needs redis-py: pip install 'framelane-celery[redis]'") from error
 
 _GLOB: Final = re.compile(r"[\[\]*?^\\]")
 """What means something to SCAN's MATCH, and may be in a global_keyprefix."""
 
-_TIMEOUT_S: Final = 5.0
 _PAGE: Final = 200
 _ROW: Final = ("until", "step", "version", "due_at", "call", "request", "state")
 _SCRIPTS: Final = (
@@ -104,7 +95,7 @@ class RedisRoom:
         which is what `broker_use_ssl` says.
         Raises: SettingsError. Nothing is connected yet.
         """
-        return cls(_client_of(url, options), namespace, key_prefix=str(options.get("global_keyprefix") or ""))
+        return cls(client_of(url, options), namespace, key_prefix=str(options.get("global_keyprefix") or ""))
 
     # --- records ---
 
@@ -436,67 +427,3 @@ def _claimed(claim: SlotClaim | SpendClaim | None) -> dict[str, str | bool]:
 
 def _text(value: str | int | float | None) -> str:
     return "" if value is None else str(value)  # of a float, str() is exact
-
-
-# --- the client --------------------------------------------------------------------------------------------------
-
-
-def _client_of(url: str, options: Mapping[str, Any]) -> Redis:
-    settings: dict[str, Any] = {
-        "socket_timeout": _TIMEOUT_S,
-        "socket_connect_timeout": _TIMEOUT_S,
-        "health_check_interval": 30,
-        # Once more at once, for connections that the server has closed; a write that is sent twice counts once.
-        "retry": Retry(ExponentialBackoff(cap=0.2, base=0.05), 1),
-        "retry_on_error": [ConnectionError, TimeoutError],  # redis-py 5 asks for it
-        "protocol": 2,
-    }
-    try:
-        if url.startswith("sentinel:"):
-            return _sentinel_client(url, options, settings | ({"ssl": True, **tls} if (tls := _tls(options)) else {}))
-        if url.startswith("rediss:"):
-            settings |= _tls(options)
-        return Redis.from_url(_with_celery_flags(url), **settings)
-    except (ValueError, RedisError) as error:
-        raise SettingsError(f"room_url: not a usable Redis URL ({type(error).__name__})") from None
-
-
-def _tls(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Redis' part of ``broker_use_ssl``; RabbitMQ's names have no ``ssl_`` in front."""
-    flags = options.get("ssl")
-    return {n: value for n, value in flags.items() if n.startswith("ssl_")} if isinstance(flags, Mapping) else {}
-
-
-def _with_celery_flags(url: str) -> str:
-    """Celery writes ``ssl_cert_reqs=CERT_REQUIRED``, redis-py ``required``."""
-    parts = urlsplit(url)
-    query = [
-        (name, value.removeprefix("CERT_").lower() if name == "ssl_cert_reqs" else value)
-        for name, value in parse_qsl(parts.query)
-    ]
-    return parts._replace(query=urlencode(query)).geturl()
-
-
-def _sentinel_client(url: str, options: Mapping[str, Any], settings: dict[str, Any]) -> Redis:
-    """Celery's form of several Sentinels; user and password in it are the master's, as kombu has it.
-
-    Source: kombu/transport/redis.py, SentinelChannel.
-    """
-    parts = [urlsplit(part if "://" in part else f"sentinel://{part}") for part in url.split(";") if part]
-    query = {name: value for part in parts for name, value in parse_qsl(part.query)}
-    master_name = query.get("master_name") or options.get("master_name")
-    if not master_name:
-        raise SettingsError(
-            "room_url: Sentinel needs the master's name:"
-            " broker_transport_options = {'master_name': …}, or ?master_name=… in the URL"
-        )
-    for name in ("username", "password"):
-        value = next((value for part in parts if (value := getattr(part, name))), None)
-        settings |= {name: unquote(value)} if value else {}
-    database = next((part.path.strip("/") for part in parts if part.path.strip("/")), "0")
-    sentinels = [(part.hostname or "localhost", part.port or 26379) for part in parts]
-    timeouts = {name: settings[name] for name in ("socket_timeout", "socket_connect_timeout")}
-    make_sentinel: Any = Sentinel  # redis-py leaves it untyped
-    sentinel = make_sentinel(sentinels, sentinel_kwargs=timeouts | dict(options.get("sentinel_kwargs") or {}))
-    master: Redis = sentinel.master_for(str(master_name), db=int(database), **settings)
-    return master
