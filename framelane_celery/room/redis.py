@@ -44,7 +44,7 @@ from framelane_celery.room import (
     SlotClaim,
     SpendClaim,
 )
-from framelane_celery.room.redis_client import ReadOnlyError, RedisError, Sent, client_of
+from framelane_celery.room.redis_client import REPEATED, ReadOnlyError, RedisError, Sent, client_of
 from framelane_celery.room.rules import (
     SLOT_WINDOW_S,
     ForeignRecords,
@@ -106,17 +106,19 @@ class RedisRoom:
     @contextmanager
     def creating(self, record: Record) -> Iterator[Callable[[], Record | None]]:
         keys, arguments = self._write_of(record, record, expected=None)
-        with self._reaching():
-            sent = Sent(self._client, "EVALSHA", self._scripts["write"].sha, len(keys), *keys, self._prefix, *arguments)
+        sent = Sent(self._client)
 
         def there() -> Record | None:
-            try:
-                answer = sent.answer()
-            except (RedisError, OSError):  # once more, as all else is run: the same write, which counts once
-                answer = self._run("write", keys, *arguments)
+            with self._reaching():
+                try:
+                    answer = sent.answer()
+                except REPEATED:  # once more, as all else is run: the same write, which counts once
+                    answer = self._run("write", keys, *arguments)
             return None if answer == b"saved" else _load(record.id, answer)
 
         try:
+            with self._reaching():
+                sent.send("EVALSHA", self._scripts["write"].sha, len(keys), *keys, self._prefix, *arguments)
             yield there
         finally:
             sent.give_up()

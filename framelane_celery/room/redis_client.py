@@ -12,17 +12,27 @@ from framelane_celery.errors import SettingsError
 try:
     from redis import ConnectionPool, Redis
     from redis.backoff import ExponentialBackoff
-    from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, TimeoutError
+    from redis.exceptions import (
+        ConnectionError,
+        NoScriptError,
+        ReadOnlyError,
+        RedisError,
+        ResponseError,
+        TimeoutError,
+    )
     from redis.retry import Retry
     from redis.sentinel import Sentinel
 except ImportError as error:
     raise SettingsError("room_url: a room on Redis needs redis-py: pip install 'framelane-celery[redis]'") from error
 
-__all__ = ["ReadOnlyError", "RedisError", "Sent", "client_of"]
+__all__ = ["REPEATED", "ReadOnlyError", "RedisError", "Sent", "client_of"]
 
 _TIMEOUT_S: Final = 5.0
 
 _ASKED: Final = signature(ConnectionPool.get_connection).parameters["command_name"].default is Parameter.empty
+REPEATED: Final = (ConnectionError, TimeoutError, NoScriptError, OSError)
+"""After which a command is sent once more: nobody knows whether it has arrived, or the server has lost its script."""
+
 _FOR_THE_POOL: Final = ("EVALSHA",) if _ASKED else ()
 """redis-py before 5.3 wants to hear a command's name, to no end; later ones warn of whoever says it."""
 
@@ -32,6 +42,8 @@ def client_of(url: str, options: Mapping[str, Any]) -> Redis:
         "socket_timeout": _TIMEOUT_S,
         "socket_connect_timeout": _TIMEOUT_S,
         "health_check_interval": 30,
+        # redis-py 8 has 100, and raises where a process has more threads than that; a limit in the URL counts.
+        "max_connections": 2**31,
         # Once more at once, for connections that the server has closed; a write that is sent twice counts once.
         "retry": Retry(ExponentialBackoff(cap=0.2, base=0.05), 1),
         "retry_on_error": [ConnectionError, TimeoutError],  # redis-py 5 asks for it
@@ -91,19 +103,21 @@ def _sentinel_client(url: str, options: Mapping[str, Any], settings: dict[str, A
 class Sent:
     """A command on a connection of its own, out of the client's pool, until its answer is read or given up.
 
-    Raises what the pool raises, which has tried again by itself. What goes wrong later is raised by `answer`.
+    Whoever makes one gives it up at the end, whatever happens.
     Source: redis-py's ``Redis.execute_command``, which does both halves at once.
     """
 
-    def __init__(self, client: Any, *command: Any) -> None:  # redis-py leaves connections untyped
+    def __init__(self, client: Any) -> None:  # redis-py leaves connections untyped
         self._pool = client.connection_pool
+        self._connection: Any = None
+
+    def send(self, *command: Any) -> None:
+        """Raises what the pool raises, which has tried again by itself; what goes wrong later is raised by `answer`."""
         self._connection = self._pool.get_connection(*_FOR_THE_POOL)
         try:
             self._connection.send_command(*command)
-        except BaseException as error:
+        except (RedisError, OSError):
             self.give_up()
-            if not isinstance(error, (RedisError, OSError)):
-                raise
 
     def answer(self) -> Any:
         """Read it, once. Raises: RedisError, OSError."""
@@ -111,16 +125,21 @@ class Sent:
             raise ConnectionError("not sent")
         try:
             answer = self._connection.read_response()
+        except ResponseError:  # an answer, too
+            self._give_back()
+            raise
         except BaseException:
             self.give_up()
             raise
-        connection, self._connection = self._connection, None
-        self._pool.release(connection)
+        self._give_back()
         return answer
 
     def give_up(self) -> None:
         """Close the connection, unless the answer has been read: whoever gets it next must not get that."""
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._give_back()
+
+    def _give_back(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.disconnect()
-            self._pool.release(connection)
+        self._pool.release(connection)

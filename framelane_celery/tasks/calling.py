@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
+from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 
@@ -26,7 +27,7 @@ from framelane_celery.room import Room, move, room_of
 from framelane_celery.tasks.run import WorkerRun, run_of
 
 if TYPE_CHECKING:
-    from celery import Celery, Task
+    from celery import Task
     from celery.result import AsyncResult
 
     from framelane_celery.tasks.recorded import RecordedTask
@@ -59,7 +60,10 @@ def write_and_publish(
         room = room_of(task.app, settings)
         with room.creating(record) as ask:
             entry = _Entry(room, record, ask)
-            result = publish(record, entry=entry) if at_once else None
+            # Asked first where the record is there already, or where a call that comes to nothing would be seen.
+            asks_first = calling_run(parent, task_id) is not None or _is_seen(task.app)
+            goes_out = at_once and (entry.is_new if asks_first else True)
+            result = publish(record, entry=entry) if goes_out else None
             there = entry.there()
         if there is None:
             return result
@@ -208,10 +212,10 @@ def _publish(
     with ExitStack() as stack:
 
         def once_written() -> Any:
-            producer = stack.enter_context(_producer(task.app, options))
             if entry is not None and not entry.is_new:
                 raise _NotNew
-            return producer
+            # Only now: a room that is slow must not hold producers that other calls wait for.
+            return stack.enter_context(_producer(task.app, options))
 
         producer = _Promise(once_written)
         try:
@@ -229,6 +233,16 @@ def _publish(
                 task.room.forget(record)  # the call fails in the caller, so nothing of it may stay
                 raise
     return None
+
+
+def _is_seen(app: Celery) -> bool:
+    """Whether somebody stands between us and Celery: an own `send_task` may take a producer of its own, and who wraps
+    Celery's, as Sentry does, sees calls that come to nothing as errors."""
+    for name in ("send_task", "producer_or_acquire"):
+        its_own = getattr(Celery, name)
+        if getattr(getattr(app, name), "__func__", None) is not its_own or hasattr(its_own, "__wrapped__"):
+            return True
+    return False
 
 
 def _producer(app: Celery, options: Mapping[str, Any]) -> AbstractContextManager[Any]:

@@ -64,13 +64,15 @@ def _chosen_in(app: Celery, step: Mapping[str, Any]) -> Iterator[str]:
     """Those that a signature names, or what is in it if it is a canvas."""
     options, kwargs = step.get("options") or {}, step.get("kwargs") or {}
     named = options.get(OPTION) or wakeups.account_in(options.get("headers"))
-    if named and _has_account(app, str(step.get("task"))):
+    task = str(step.get("task"))
+    if named and task in app.tasks and _has_account(app, task):  # what is somebody else's may have accounts of its own
         yield str(named)
     yield from chosen_later(app, options)
     if step.get("subtask_type"):
         parts = [part for name in ("tasks", "header", "body") for part in maybe_list(kwargs.get(name)) or ()]
         for part in parts:
-            yield from _chosen_in(app, part)
+            if isinstance(part, Mapping):
+                yield from _chosen_in(app, part)
 
 
 def _has_account(app: Celery, task: str) -> bool:

@@ -117,9 +117,9 @@ class RecordedTask(Task):
         shadow = shadow or self.shadow_name(args, kwargs, options)
         options = {**own_options(self), **options, "link": link, "link_error": link_error, "shadow": shadow}
         if parent is None:
-            for named in (account, *chosen_later(self.app, options)):
-                if named is not None:
-                    self.settings.of(named)
+            named = set(chosen_later(self.app, options)) | ({account} if account is not None else set())
+            for one in named:
+                self.settings.of(one)
         if (run := calling_run(parent, task_id)) is not None:
             options = run.without_retry_queue(options)
         options = {**wakeups.shown(args, kwargs), **options}

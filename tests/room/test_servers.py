@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -213,6 +213,32 @@ def test_a_script_that_the_server_has_forgotten_is_run_all_the_same(
     for n in range(3):
         assert room.create(replace(RECORD, id=str(n))) is None
         server.client.script_flush()
+    assert server.client.info("stats")["total_connections_received"] == 2  # ours and the test's
+
+
+def test_more_threads_than_redis_py_has_connections_for_are_no_error(
+    start_redis: Callable[..., PrivateRedis], open_one: Callable[..., Room]
+) -> None:
+    """redis-py 8 has 100 unless it is told."""
+    room = open_one(start_redis("--save", "").url)
+    with ExitStack() as opened:
+        asks = [opened.enter_context(room.creating(replace(RECORD, id=str(n)))) for n in range(130)]
+        assert [there() for there in asks] == [None] * 130
+
+
+def test_a_write_that_is_refused_is_not_sent_again(
+    start_redis: Callable[..., PrivateRedis], open_one: Callable[..., Room]
+) -> None:
+    server = start_redis("--save", "")
+    room = open_one(server.url)
+    assert room.create(RECORD) is None
+    server.client.set("{framelane:n}:record:x", "no hash")
+    calls = server.client.info("commandstats")["cmdstat_evalsha"]["calls"]
+    with pytest.raises(RoomError, match="WRONGTYPE"):
+        room.create(replace(RECORD, id="x"))
+    assert server.client.info("commandstats")["cmdstat_evalsha"]["calls"] == calls + 1
+    assert room.create(replace(RECORD, id="y")) is None
+    assert server.client.info("stats")["total_connections_received"] == 2  # it is no reason to leave the connection
 
 
 def test_a_server_that_is_away_is_a_room_error_in_either_half(

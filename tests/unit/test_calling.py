@@ -5,6 +5,7 @@ What dies between the two halves is attacked in tests/faults, what Redis may ans
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -116,6 +117,41 @@ def test_the_callers_own_producer_or_connection_sends_it_after_the_answer(
             assert used == [producer]
 
 
+class Own(Celery):
+    """An app that sends by a producer of its own, whatever it is given."""
+
+    def send_task(self, name: str, *args: Any, **options: Any) -> Any:
+        with self.connection_for_write() as connection:
+            options["producer"] = self.amqp.Producer(connection, auto_declare=False)
+            return super().send_task(name, *args, **options)
+
+
+def wrapped(inner: Any) -> Any:
+    @functools.wraps(inner)
+    def outer(*args: Any, **kwargs: Any) -> Any:
+        return inner(*args, **kwargs)
+
+    return outer
+
+
+@pytest.mark.parametrize("kind", ["own", "wrapped"])
+def test_who_stands_between_is_called_after_the_answer_and_never_in_vain(
+    app: Celery, heard: Heard, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """An own `send_task` may take a producer of its own; Sentry wraps Celery's, and would tell of an error."""
+    if kind == "own":
+        app.__class__ = Own
+    else:
+        monkeypatch.setattr(Celery, "send_task", wrapped(Celery.send_task))
+    render(app)
+    assert heard == ["record", "answer", "built", "backend", "before", "message", "after"]
+    heard.clear()
+    render(app)
+    with pytest.raises(DuplicateTask):
+        render(app, OTHER)
+    assert heard == ["record", "answer"] * 2
+
+
 def test_a_later_start_writes_the_record_alone(app: Celery, heard: Heard) -> None:
     render(app, countdown=60)
     assert heard == ["record", "answer"]
@@ -181,6 +217,22 @@ class Broken:
 
     def route(self, *args: Any, **kwargs: Any) -> Any:
         raise self.error
+
+
+def test_a_room_that_is_slow_holds_no_producer(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else plain tasks of the same process would wait for the room, too."""
+    app.conf.broker_pool_limit = 1
+    free: list[Any] = []
+    create = SqlRoom.create
+
+    def slow(room: SqlRoom, record: Record) -> Record | None:
+        with app.producer_pool.acquire(block=False) as producer:
+            free.append(producer)
+        return create(room, record)
+
+    monkeypatch.setattr(SqlRoom, "create", slow)
+    render(app)
+    assert len(free) == 1
 
 
 def test_of_a_call_that_cannot_be_built_nothing_stays(app: Celery, heard: Heard) -> None:

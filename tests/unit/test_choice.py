@@ -163,10 +163,13 @@ def test_an_unknown_account_of_a_later_step_is_refused_too(app: Celery, room: Ro
     assert len(messages(app)) == (2 if shape == "chord" else 1)
 
 
-def test_the_account_of_a_later_plain_task_is_nobodys(app: Celery) -> None:
+def test_the_account_of_a_later_task_that_is_not_ours_is_not_asked_about(app: Celery) -> None:
+    """A plain task has none; that of another service may have one that only that service's settings know."""
     render, plain = app.tasks["framelane.render"], app.tasks["unit.plain"]
-    chain(render.s(COMPOSITION), plain.s().set(framelane_account="euu")).apply_async()
-    assert len(messages(app)) == 1
+    theirs = signature("other.task", app=app)
+    for later in (plain.s(), theirs, group(plain.s(), theirs)):
+        chain(render.s(COMPOSITION), later.set(framelane_account="euu")).apply_async()
+    assert len(messages(app)) == 3
 
 
 def test_the_same_id_on_another_account_is_other_work(app: Celery, room: Room) -> None:
