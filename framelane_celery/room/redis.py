@@ -66,6 +66,7 @@ _GLOB: Final = re.compile(r"[\[\]*?^\\]")
 """What means something to SCAN's MATCH, and may be in a global_keyprefix."""
 
 _PAGE: Final = 200
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode  # made once: json.dumps would make one with each write
 _ROW: Final = ("until", "step", "version", "due_at", "call", "request", "state")
 _SCRIPTS: Final = (
     "read", "write", "forget", "page", "lead", "resign", "brake", "slots_free", "swap_hold", "spent",
@@ -154,39 +155,40 @@ class RedisRoom:
         """Keys and arguments of write.lua. Only the texts that changed are sent.
 
         What is small goes as one JSON text, since the number of arguments is what takes the client's time; numbers as
-        strings, which Lua would round.
+        strings, which Lua would round. What has no value is left away: Lua finds nil.
         """
         columns = {
             "until": new.until,
             "step": str(new.step),
             "version": str(new.version if expected is None else expected + 1),
             "due_at": _text(new.due_at),
-            "lane": _text(new.lane),
+            "lane": new.lane,
         }
         texts = {"state": dump_state(new)} | {
             n: getattr(new, n) for n in ("call", "request") if expected is None or getattr(old, n) != getattr(new, n)
         }
+        dropped = [] if expected is None else [n for n, value in {**columns, **texts}.items() if value is None]
         order = {
             "id": new.id,
-            "expected": _text(expected),
             "nonce": secrets.token_hex(8),
-            "token": _text(token),
-            "claim": _claimed(claim),
-            "lane": columns["lane"],
+            "lane": new.lane,
             "due_at": columns["due_at"],
             "created_at": str(new.created_at),
             "is_open": new.until != "done",
-            "job_before": _text(indexed_job(old)),
-            "job_after": _text(indexed_job(new)),
-            "life_s": str(TOMBSTONE_S) if is_mortal(new) else "",
-            "marks": marks,
-            "revoke_s": str(REVOKE_S),
-            "dropped": [n for n, value in columns.items() if not value]
-            + [n for n, value in texts.items() if value is None],
-            "columns": [part for name, value in columns.items() if value for part in (name, value)],
+            "job_after": indexed_job(new),
+            "life_s": str(TOMBSTONE_S) if is_mortal(new) else None,
+            "columns": [part for name, value in columns.items() if value is not None for part in (name, value)],
+            # What only a change has.
+            "expected": _text(expected),
+            "token": _text(token),
+            "claim": _with_value(_claimed(claim)) or None,
+            "job_before": indexed_job(old),
+            "marks": marks or None,
+            "revoke_s": str(REVOKE_S) if marks else None,
+            "dropped": dropped or None,
         }
         stored = [part for name, value in texts.items() if value is not None for part in (name, value)]
-        return [self._key("record", new.id)], [json.dumps(order), *stored]
+        return [self._key("record", new.id)], [_encode(_with_value(order)), *stored]
 
     def forget(self, record: Record) -> None:
         self._run("forget", [self._key("record", record.id)], record.id, record.version)
@@ -404,7 +406,7 @@ def _load_lean(task_id: str, row: bytes) -> Record:
     return _load(task_id, (until, step, version, due_at, b"", None, state))
 
 
-def _claimed(claim: SlotClaim | SpendClaim | None) -> dict[str, str | bool]:
+def _claimed(claim: SlotClaim | SpendClaim | None) -> dict[str, str | bool | None]:
     """The claim, as write.lua reads it."""
     if isinstance(claim, SlotClaim):
         return {
@@ -427,5 +429,9 @@ def _claimed(claim: SlotClaim | SpendClaim | None) -> dict[str, str | bool]:
     return {}
 
 
-def _text(value: str | int | float | None) -> str:
-    return "" if value is None else str(value)  # of a float, str() is exact
+def _with_value(named: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _text(value: int | float | None) -> str | None:
+    return None if value is None else str(value)  # of a float, str() is exact

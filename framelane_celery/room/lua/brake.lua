@@ -1,4 +1,5 @@
 -- KEYS: the brake. ARGV: prefix, for_s. A longer brake that is on stays.
+local now = clock()
 local ends_at = now + tonumber(ARGV[2])
 local on = redis.call('GET', KEYS[1])
 if not on or tonumber(on) < ends_at then

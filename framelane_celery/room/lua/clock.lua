@@ -1,7 +1,9 @@
--- Goes in front of every script: the room's clock is the server's. `P` is the namespace's prefix, KEYS[1] starts with it.
+-- Goes in front of every script. `P` is the namespace's prefix, KEYS[1] starts with it.
 local P = ARGV[1]
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
-local NOW = string.format('%.6f', now)
--- The UTC day, counted from 1970.
-local TODAY = string.format('%.0f', math.floor(now / 86400))
+
+-- The room's clock is the server's: as a number, as text, and the UTC day, counted from 1970.
+local function clock()
+  local told = redis.call('TIME')
+  local now = tonumber(told[1]) + tonumber(told[2]) / 1000000
+  return now, string.format('%.6f', now), string.format('%.0f', math.floor(now / 86400))
+end

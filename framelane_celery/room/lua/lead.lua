@@ -1,4 +1,5 @@
 -- Become or stay the one active watcher. KEYS: the lead. ARGV: prefix, owner, ttl_s. Answers the token, or nil.
+local now = clock()
 local lead = redis.call('HMGET', KEYS[1], 'owner', 'token', 'until')
 local owner, token, ends_at = lead[1], lead[2], tonumber(lead[3] or 0)
 if owner and owner ~= ARGV[2] and ends_at > now then return nil end

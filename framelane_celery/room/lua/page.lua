@@ -5,6 +5,7 @@
 -- Answers the clock, the last id of the page ('' if it is empty), its score, and id and row of each record.
 -- Ids whose record has vanished are taken out.
 local set, what, limit, last, score, lean = KEYS[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6] == '1'
+local _, NOW = clock()
 local ids
 if what == 'due' then
   ids = redis.call('ZRANGEBYSCORE', set, '-inf', NOW, 'LIMIT', 0, limit)

@@ -1,24 +1,27 @@
 -- Create or save one record: everything is checked, then everything is written, or nothing is.
--- KEYS: the record. ARGV: prefix, what is ordered (JSON, see RedisRoom._write_of), then name and value of each text.
+-- KEYS: the record. ARGV: prefix, what is ordered (JSON, see RedisRoom._write_of; what has no value is not in it), then
+-- name and value of each text.
 -- Answers a word, or the row that is there already.
 local record, order = KEYS[1], cjson.decode(ARGV[2])
-local id, expected, nonce, token, claim = order.id, order.expected, order.nonce, order.token, order.claim
+local id, nonce, claim = order.id, order.nonce, order.claim or {}
+local now, NOW, TODAY
 
 local have = redis.call('HMGET', record, 'version', 'lane', 'write')
 -- Our own write, sent again by the client because its answer was lost: it is done.
 if have[3] == nonce then return 'saved' end
-if token ~= '' then
-  local lead = redis.call('HMGET', P .. 'lead', 'owner', 'token')
-  if not lead[1] or lead[2] ~= token then return 'not_leader' end
-end
-if expected == '' then
-  if redis.call('EXISTS', record) == 1 then
+if not order.expected then
+  if have[1] then
     return redis.call('HMGET', record, 'until', 'step', 'version', 'due_at', 'call', 'request', 'state')
   end
-elseif have[1] ~= expected then
-  return 'conflict'
+else
+  if order.token then
+    local lead = redis.call('HMGET', P .. 'lead', 'owner', 'token')
+    if not lead[1] or lead[2] ~= order.token then return 'not_leader' end
+  end
+  if have[1] ~= order.expected then return 'conflict' end
+  now, NOW, TODAY = clock()
 end
-for _, mark in ipairs(order.marks) do -- (ZMSCORE would need Redis 6.2.)
+for _, mark in ipairs(order.marks or {}) do -- (ZMSCORE would need Redis 6.2.)
   local revoked_at = redis.call('ZSCORE', P .. 'revokes', mark)
   if revoked_at and tonumber(revoked_at) >= now - tonumber(order.revoke_s) then return 'revoked' end
 end
@@ -46,15 +49,16 @@ elseif claim.what == 'spend' then
   redis.call('EXPIRE', spent, claim.life_s)
 end
 
-for _, name in ipairs(order.dropped) do redis.call('HDEL', record, name) end
-redis.call('HSET', record, 'write', nonce, unpack(order.columns))
-redis.call('HSET', record, unpack(ARGV, 3))
+if order.dropped then redis.call('HDEL', record, unpack(order.dropped)) end
+local columns = order.columns
+for at = 3, #ARGV do columns[#columns + 1] = ARGV[at] end
+redis.call('HSET', record, 'write', nonce, unpack(columns))
 
 local lane = order.lane
 if have[2] and have[2] ~= lane then redis.call('ZREM', P .. 'lane:' .. have[2], id) end
-if lane ~= '' then redis.call('ZADD', P .. 'lane:' .. lane, order.due_at, id) end
+if lane then redis.call('ZADD', P .. 'lane:' .. lane, order.due_at, id) end
 if order.is_open then redis.call('ZADD', P .. 'open', order.created_at, id) else redis.call('ZREM', P .. 'open', id) end
-if order.job_before ~= '' then redis.call('HDEL', P .. 'jobs', order.job_before) end
-if order.job_after ~= '' then redis.call('HSET', P .. 'jobs', order.job_after, id) end
-if order.life_s ~= '' then redis.call('EXPIRE', record, order.life_s) else redis.call('PERSIST', record) end
+if order.job_before then redis.call('HDEL', P .. 'jobs', order.job_before) end
+if order.job_after then redis.call('HSET', P .. 'jobs', order.job_after, id) end
+if order.life_s then redis.call('EXPIRE', record, order.life_s) elseif have[1] then redis.call('PERSIST', record) end
 return 'saved'
