@@ -205,10 +205,11 @@ def settings_of(app: Celery, *, needs_room: bool = True) -> FramelaneSettings:
     Raises: SettingsError.
     """
     app = getattr(app, "_get_current_object", lambda: app)()  # current_app is a proxy, which no weak map can hold
-    environ = {name: os.environ.get(name, "") for name in _ENVIRONMENT.values()}
     conf = app.conf.get("framelane")
+    said = conf if isinstance(conf, Mapping) else {}
+    environ = {name: os.environ.get(name, "") for key, name in _ENVIRONMENT.items() if not said.get(key)}
     broker_url, result_backend = None, None
-    if not (environ["FRAMELANE_ROOM_URL"] or (isinstance(conf, Mapping) and conf.get("room_url"))):
+    if not (said.get("room_url") or environ["FRAMELANE_ROOM_URL"]):
         broker_url, result_backend = app.conf.broker_write_url, _result_backend_url(app)
     inputs = (conf, environ, app.main, broker_url, result_backend)
     cached = _cache.setdefault(app, {}).get(needs_room)

@@ -46,6 +46,8 @@ _NOT_SAVED: Final = frozenset(
     }
 )  # fmt: skip
 
+_digested: Final = json.JSONEncoder(sort_keys=True, default=str).encode  # made once: json.dumps makes one each time
+
 
 class Call(NamedTuple):
     """A Celery signature, whole: what it takes to publish the task again exactly as it was called."""
@@ -120,8 +122,7 @@ def shown(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, str]:
 
 def digest_of(call: Call) -> str:
     """What tells whether the same task id is the same piece of work: the task's name and its arguments."""
-    text = json.dumps([call.task, [call.args, call.kwargs]], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_digested([call.task, [call.args, call.kwargs]]).encode()).hexdigest()
 
 
 def chord_of(options: Mapping[str, Any]) -> str | None:

@@ -264,6 +264,8 @@ def _with_ours(theirs: Callable[..., None]) -> Callable[..., None]:
 
 def _plain(value: Any) -> Any:
     """Arguments as JSON can hold them: request models become the dicts that they were made of."""
+    if value is None or isinstance(value, (str, int, float)):
+        return value
     if isinstance(value, JobRequest):
         return value.to_json()
     if isinstance(value, BaseModel):
