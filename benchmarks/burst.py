@@ -2,8 +2,8 @@
 
     python -m benchmarks.burst [--calls N] [--brokers redis,rabbitmq] [--profile]
 
-No worker runs, so that nothing else is measured. Both take turns, so that a busy machine is busy for both. The room is
-on Redis. ``--profile`` says where the time of our calls goes.
+No worker runs, so that nothing else is measured. Both take turns, short ones: what slows the machine for a while slows
+both. The room is on Redis. ``--profile`` says where the time of our calls goes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.bench import BROKERS, Goal, alone, report, running
 
-TURNS = 10
+TURNS = 100
 HEAD = ("broker", "what", "calls", "calls per s", "median ms", "ratio of rates", "ratio of medians")
 
 
