@@ -114,7 +114,7 @@ def test_results_and_chords_outlive_a_hold(stage: Stage, scene: Scene) -> None:
 
 # --- a quota spent in the middle ---------------------------------------------------------------------------------
 
-QUOTA, PERIOD_S, CHILDREN = 8, 6.0, 2
+QUOTA, PERIOD_S, CHILDREN = 8, 15.0, 2  # a machine that is slow has to post nine times in a period
 
 
 class Quota(NamedTuple):
