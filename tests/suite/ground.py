@@ -127,7 +127,7 @@ class Ground:
         ledger.check(unpaid == 0 or ledger.lost >= unpaid, f"{unpaid} tasks ended without a job")
         twice = run_twice(self.stack.journal(), set(killed), self._finished_at, self._unwritten())
         ledger.run_twice = len(twice)
-        ledger.broken += [f"{task_id} was run twice" for task_id in twice[:3]]
+        ledger.broken += [f"{task_id} was run twice: {self._runs_of(task_id, killed)}" for task_id in twice[:3]]
         again = Counter(note["id"] for note in self.stack.journal("completed"))
         ledger.figures["completed_again"] = sum(count > 1 for count in again.values())
         return ledger
@@ -135,6 +135,15 @@ class Ground:
     def _finished_at(self, task_id: str) -> float | None:
         record = self.stack.record(task_id)
         return None if record is None else record.finished_at
+
+    def _runs_of(self, task_id: str, killed: Collection[int]) -> str:
+        """When which processes came to a run's end, and whether they were killed; and when the record was done."""
+        told = [
+            f"{note['event']} {note['pid']}{' (killed)' if note['pid'] in killed else ''} {note['at']:.3f}"
+            for note in self.stack.journal()
+            if note["id"] == task_id
+        ]
+        return f"{'; '.join(told)}; done {self._finished_at(task_id)}"
 
     def _unwritten(self) -> Counter[str]:
         """How many runs of a task could not write their end into the room, by the workers' own word."""
